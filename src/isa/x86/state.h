@@ -8,7 +8,8 @@
  * directory, which reach memory only through struct x86_ops.
  *
  * Arithmetic flags live outside rflags, in the form that LAHF and SETO produce: `fl` holds
- * SF:ZF:0:AF:0:PF:1:CF as AH after LAHF, `of` is 0 or 1. `rflags` holds every other flag and has
+ * SF:ZF:0:AF:0:PF:1:CF as AH after LAHF, `of` is 0 or 1; the two bytes together are AX after
+ * LAHF; SETO AL. `rflags` holds every other flag and has
  * the six arithmetic bits clear. x86_get_rflags/x86_set_rflags join and split them.
  *
  * Vector and x87 state is the legacy region of an XSAVE image, in hardware format, so that host
@@ -193,7 +194,7 @@ struct x86_cpu {
 	/* Hot: addressed by translated code. */
 	u64 r[X86_REGS];
 	u64 rip;
-	u8 fl, of;
+	u8 of, fl;    /* in this order: one 16-bit store of AX */
 	u8 cpl;       /* derived: CS.RPL (SS.DPL) */
 	u8 mode;      /* derived by the engine, see its mode bits */
 	u32 pad0;
