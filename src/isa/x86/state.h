@@ -219,6 +219,12 @@ struct x86_cpu {
 	bool nmi_pending;
 	u8 shadow;          /* 1: interrupts held off for one instruction (STI, MOV SS, POP SS) */
 	struct x86_exc exc; /* the exception of the last X86_FAULT */
+	/*
+	 * Set while FXSAVE- and XSAVE-type instructions run: accesses of lin_* that are not @user are
+	 * then explicit, so EFLAGS.AC opens user pages to them under SMAP. x86_walk honours it; an
+	 * engine that answers from a TLB must too.
+	 */
+	bool lin_explicit;
 
 	struct x86_xstate x;
 

@@ -90,6 +90,14 @@ int x86_cr_read(struct x86_cpu *c, unsigned n, u64 *ret);
 int x86_cr_write(struct x86_cpu *c, unsigned n, u64 v);
 int x86_dr_read(struct x86_cpu *c, unsigned n, u64 *ret);
 int x86_dr_write(struct x86_cpu *c, unsigned n, u64 v);
+/*
+ * Breakpoint matching for the engine. x86_dr7_any: a breakpoint is enabled. x86_dr_match: bits
+ * 0-3 for DR6 of the enabled breakpoints that an access of @len bytes at @a hits; an instruction
+ * breakpoint matches the first byte only (@len is ignored). x86_dr_match_io: the same for I/O.
+ */
+bool x86_dr7_any(const struct x86_cpu *c);
+u64 x86_dr_match(const struct x86_cpu *c, gva_t a, unsigned len, enum x86_access access);
+u64 x86_dr_match_io(const struct x86_cpu *c, u16 port, unsigned size);
 int x86_rdmsr(struct x86_cpu *c, u32 msr, u64 *ret);
 int x86_wrmsr(struct x86_cpu *c, u32 msr, u64 v);
 int x86_xsetbv(struct x86_cpu *c, u32 n, u64 v);
