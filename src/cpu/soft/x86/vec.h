@@ -7,6 +7,10 @@
  * a small host function, a thunk, is made once: it loads the guest registers that the instruction
  * names from struct x86_cpu, executes the instruction with its memory operand replaced by
  * [scratch], and stores what it changed. The interpreter fetches and stores memory operands.
+ *
+ * The host needs SSE4.2. A guest that unmasks SSE exceptions makes the host raise SIGFPE inside
+ * thunks; vec_new installs a handler for it (which hands every other SIGFPE to the one before),
+ * and the first such thunk unblocks the signal in its thread. Do not replace the handler later.
  */
 #ifndef ORR_CPU_SOFT_X86_VEC_H
 #define ORR_CPU_SOFT_X86_VEC_H
@@ -19,7 +23,7 @@ struct vec; /* thunks of a VM and the code arena they live in */
 
 /*
  * @mem points to a 64-byte aligned buffer of at least 512 bytes that holds the memory operand
- * (filled before if it is read, taken after if it is written).
+ * (filled before if it is read, taken after if it is written). c->x.mxcsr_mask is never changed.
  */
 typedef int (*vec_fn)(struct x86_cpu *c, void *mem);
 
@@ -28,25 +32,46 @@ enum vec_class {
 	VEC_MMX, /* CR0.EM: #UD; TS: #NM; pending x87 exception: #MF */
 	VEC_X87, /* EM or TS: #NM; waiting instructions: #MF if FSW.ES is set and CR0.NE */
 	VEC_X87_NOWAIT,
+	VEC_FWAIT, /* #NM only if CR0.MP and TS */
 };
 
 struct vec_insn {
-	vec_fn fn; /* 0, or X86_FAULT with c->exc set (#XM, #MF); then nothing was changed */
-	u8 cls;    /* enum vec_class */
-	u8 mem_read, mem_write;  /* the operand in [mem] is read / written */
-	u16 mem_size;            /* bytes, 0 without a memory operand */
-	u8 mem_align;            /* alignment whose violation is #GP(0), or 1 */
+	/*
+	 * 0, or X86_FAULT with c->exc set (#XM, #UD for it, #MF, #GP of LDMXCSR). Then only MXCSR
+	 * flags have changed, and the x87 state by a CVTxx2PI that entered MMX state first;
+	 * [mem] must not be stored.
+	 */
+	vec_fn fn;
+	u8 cls;			/* enum vec_class */
+	u8 mem_read, mem_write; /* the operand in [mem] is read / written; x87 and MASKMOV
+				 * stores say both: they may leave bytes as they were */
+	u16 mem_size;		/* bytes, 0 without a memory operand */
+	u8 mem_align;		/* alignment whose violation is #GP(0), or 1 */
 };
 
+/* 0, -ENOTSUP if the host has no SSE4.2, -EPERM if it forbids generated code, -ENOMEM. */
 int vec_new(struct vec **ret);
 void vec_free(struct vec *v);
 
 /*
- * Whether @insn is a vector/x87 instruction (SSE..SSE4.2, MMX, x87, PCLMUL/AES only if
- * implemented; not FXSAVE/XSAVE/LDMXCSR/STMXCSR/EMMS-class exceptions named in vec.c), and its
- * thunk. 0, -ENOENT if it is not ours, -ENOMEM.
+ * Whether @insn is a vector/x87 instruction of SSE to SSE4.2, MMX or x87, and its thunk. Also
+ * LDMXCSR, STMXCSR, EMMS, FWAIT. Not FXSAVE, XSAVE and their like (isa/x86), nor MOVNTI, CRC32,
+ * POPCNT, prefetches, fences (plain instructions), nor anything newer: -ENOENT.
+ * @ops are all operands, hidden ones too; MASKMOV's memory operand is a hidden one.
+ * 0, -ENOENT if it is not ours, -ENOMEM also when the arena is full: see vec_flush.
  */
 int vec_get(struct vec *v, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *ops,
 	    const u8 *bytes, struct vec_insn *ret);
+
+/*
+ * Drops all thunks. Every struct vec_insn taken before is void: the caller has dropped the blocks
+ * that hold them. A guest that makes up endless different instructions forces this now and then.
+ */
+void vec_flush(struct vec *v);
+
+struct vec_stats {
+	u64 thunks, code_bytes, flushes;
+};
+struct vec_stats vec_stats(const struct vec *v);
 
 #endif

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * soft.c - turns of guest time
+ *
+ * How it works
+ * There is one clock, in picoseconds, and execution order is time order. Busy vCPUs take turns of
+ * about TURN_NS x mips instructions. While n vCPUs are busy, one instruction advances the clock by
+ * 1 / (mips x n) microseconds, so each busy vCPU gets its full rate, and whatever executes later
+ * sees a later time. The time at an instruction is
+ *
+ *     now_ps + used * 10^6 / (mips * n)      (used: instructions before it in this turn)
+ *
+ * A turn is cut short so that it ends at the exact instruction where the next timer is due:
+ * ceil((deadline - now) * mips * n / 10^6). n is fixed during a turn; a vCPU that wakes another
+ * ends its turn, so that an interprocessor interrupt arrives within a turn.
+ *
+ * PAUSE forfeits the rest of the turn: the clock goes on, nothing executes. A lone busy vCPU has
+ * no one to share with; its turns are longer (fewer returns to this loop), and PAUSE forfeits only
+ * up to the next multiple of a usual turn's length.
+ *
+ * When no vCPU is busy, the clock jumps to the next timer; with a live back end it waits there on
+ * the host's clock. The real clock reads the host's monotonic time instead of counting.
+ *
+ * The seed feeds two generators: one varies turn lengths and who is next, one is the guest's
+ * RDRAND. They are never mixed with anything of the host.
+ */
+#include "cpu/soft/soft.h"
+
+#include "cpu/soft/soft_priv.h"
+#include "cpu/soft/x86/vec.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TURN_NS 2000u
+#define LONE_TURNS 32u /* usual turns in one turn of a lone busy vCPU */
+#define PS_PER_US 1000000ull
+
+/* xoshiro256** (Blackman, Vigna), seeded by splitmix64. */
+u64 rng_next(struct rng *r)
+{
+	u64 *s = r->s, x = s[1] * 5, t = s[1] << 17;
+
+	x = ((x << 7) | (x >> 57)) * 9;
+	s[2] ^= s[0];
+	s[3] ^= s[1];
+	s[1] ^= s[2];
+	s[0] ^= s[3];
+	s[2] ^= t;
+	s[3] = (s[3] << 45) | (s[3] >> 19);
+	return x;
+}
+
+void rng_seed(struct rng *r, u64 seed)
+{
+	for (int i = 0; i < 4; i++) {
+		u64 z = (seed += 0x9e3779b97f4a7c15ull);
+		z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+		z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+		r->s[i] = z ^ (z >> 31);
+	}
+}
+
+static u64 host_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
+}
+
+/* --- time --------------------------------------------------------------------------------- */
+
+static u64 used_ps(const struct soft *s, u64 used)
+{
+	return used * PS_PER_US / s->rate;
+}
+
+static u64 insns_until(const struct soft *s, u64 ns)
+{
+	u64 ps, k;
+
+	if (__builtin_mul_overflow(ns, PS_PER_NS, &ps))
+		return UINT64_MAX / 2;
+	if (ps <= s->now_ps)
+		return 0;
+	if (__builtin_mul_overflow(ps - s->now_ps, s->rate, &k))
+		return UINT64_MAX / 2;
+	return k / PS_PER_US + (k % PS_PER_US != 0);
+}
+
+u64 soft_now(struct soft *s)
+{
+	u64 ns;
+
+	if (s->cfg.clock == SOFT_CLOCK_REAL) {
+		ns = host_ns() - s->real_base;
+	} else {
+		u64 used = 0;
+		if (s->in_turn) {
+			const struct vcpu *v = s->cpu[s->running];
+			s64 u = v->start - v->budget - 1; /* the one that asks is not done yet */
+			used = u > 0 ? (u64)u : 0;
+		}
+		ns = (s->now_ps + used_ps(s, used)) / PS_PER_NS;
+	}
+	if (ns < s->last_ns)
+		ns = s->last_ns;
+	s->last_ns = ns;
+	return ns;
+}
+
+static u64 clk_read(void *o)
+{
+	return soft_now(o);
+}
+
+/* A timer was armed before all others: the turn must end there. */
+static void clk_sooner(void *o, u64 ns)
+{
+	struct soft *s = o;
+
+	if (!s->in_turn || s->cfg.clock == SOFT_CLOCK_REAL)
+		return;
+	struct vcpu *v = s->cpu[s->running];
+	s64 used = v->start - v->budget;
+	u64 need = insns_until(s, ns);
+	if (need < (u64)v->start) {
+		v->start = MAX((s64)need, used);
+		v->budget = v->start - used;
+	}
+}
+
+/* --- who is busy ------------------------------------------------------------------------------ */
+
+void soft_update_busy(struct soft *s, struct vcpu *v)
+{
+	u64 bit = BIT(v->c.index & 63), *w = &s->busy[v->c.index / 64];
+	bool busy = !v->c.halted && !v->c.wait_sipi;
+
+	if (busy == ((*w & bit) != 0))
+		return;
+	*w ^= bit;
+	s->n_busy += busy ? 1 : -1u;
+	/* Whoever woke it ends its turn, so that it gets its own soon. */
+	if (busy && s->in_turn)
+		s->cpu[s->running]->end_turn = true;
+}
+
+/* The first busy vCPU at or after @from, cyclically; ncpus if there is none. */
+static unsigned next_busy(const struct soft *s, unsigned from)
+{
+	unsigned words = (s->cfg.ncpus + 63) / 64;
+
+	if (!s->n_busy)
+		return s->cfg.ncpus;
+	for (unsigned k = 0; k <= words; k++) {
+		unsigned w = (from / 64 + k) % words;
+		u64 x = s->busy[w];
+		if (k == 0)
+			x &= ~0ull << (from & 63);
+		if (x)
+			return w * 64 + (unsigned)__builtin_ctzll(x);
+	}
+	return s->cfg.ncpus;
+}
+
+/* --- signals from the interrupt controller --------------------------------------------------- */
+
+static void wake(struct soft *s, struct vcpu *v)
+{
+	v->attn = true;
+	if (v->c.halted && !v->c.wait_sipi) {
+		/* With IF clear only an NMI ends HLT; the loop finds out what is pending. */
+		if ((v->c.rflags & X86_IF) || v->c.nmi_pending) {
+			v->c.halted = false;
+			soft_update_busy(s, v);
+		}
+	}
+}
+
+static void sig_irq(void *o, unsigned cpu)
+{
+	struct soft *s = o;
+
+	wake(s, s->cpu[cpu]);
+}
+
+static void sig_nmi(void *o, unsigned cpu)
+{
+	struct soft *s = o;
+
+	s->cpu[cpu]->c.nmi_pending = true;
+	wake(s, s->cpu[cpu]);
+}
+
+static void sig_init(void *o, unsigned cpu)
+{
+	struct soft *s = o;
+	struct vcpu *v = s->cpu[cpu];
+
+	x86_init_signal(&v->c);
+	if (s->intc.cpu_init)
+		s->intc.cpu_init(s->intc.opaque, cpu);
+	tlb_flush_all(v);
+	v->attn = true;
+	soft_update_busy(s, v);
+}
+
+static void sig_sipi(void *o, unsigned cpu, u8 vector)
+{
+	struct soft *s = o;
+	struct vcpu *v = s->cpu[cpu];
+
+	x86_sipi(&v->c, vector);
+	vcpu_mode_changed(v);
+	soft_update_busy(s, v);
+}
+
+struct cpu_signals soft_signals(struct soft *s)
+{
+	return (struct cpu_signals){
+		.irq = sig_irq, .nmi = sig_nmi, .init = sig_init, .sipi = sig_sipi, .opaque = s,
+	};
+}
+
+void soft_set_intc(struct soft *s, const struct cpu_intc *intc)
+{
+	s->intc = *intc;
+}
+
+/* --- turns --------------------------------------------------------------------------------- */
+
+static void idle_until(struct soft *s, u64 ns)
+{
+	u64 now = soft_now(s);
+	struct pollfd pf = { .fd = s->kick_fd, .events = POLLIN };
+	struct timespec ts;
+	u64 d = ns == GCLOCK_NEVER ? 3600000000000ull : ns > now ? ns - now : 0;
+	u64 before = host_ns();
+
+	ts.tv_sec = (time_t)(d / 1000000000ull);
+	ts.tv_nsec = (long)(d % 1000000000ull);
+	if (d && ppoll(&pf, 1, &ts, NULL) > 0) {
+		u64 x;
+		if (read(s->kick_fd, &x, sizeof(x)) < 0) /* someone else took it: as good */
+			x = 0;
+	}
+	if (s->cfg.clock == SOFT_CLOCK_VIRTUAL) {
+		u64 passed = MIN(host_ns() - before, d);
+		s->now_ps += passed * PS_PER_NS;
+	}
+}
+
+/* Nobody executes. Returns false if nothing ever will. */
+static bool idle(struct soft *s)
+{
+	u64 next = gclock_next(&s->clk);
+
+	s->stat.idle++;
+	if (s->live || (s->cfg.clock == SOFT_CLOCK_REAL && next != GCLOCK_NEVER)) {
+		idle_until(s, next);
+	} else if (next == GCLOCK_NEVER) {
+		return false;
+	} else if (next * PS_PER_NS > s->now_ps) {
+		s->now_ps = next * PS_PER_NS;
+	}
+	gclock_run(&s->clk, soft_now(s));
+	return true;
+}
+
+static u64 plan_turn(struct soft *s)
+{
+	u64 slice = (u64)s->cfg.mips * TURN_NS / 1000;
+	u64 n;
+
+	/* Between 1/2 and 3/2 of the usual length. */
+	n = slice / 2 + rng_next(&s->order_rng) % (slice + 1);
+	if (s->n_busy == 1)
+		n *= LONE_TURNS;
+	n = MAX(n, 1ull);
+	if (s->cfg.clock == SOFT_CLOCK_VIRTUAL)
+		n = MIN(n, MAX(insns_until(s, gclock_next(&s->clk)), 1ull));
+	return MIN(n, s->limit - s->insns);
+}
+
+/* One turn of vCPU @i. Returns as vcpu_run. */
+static int turn(struct soft *s, unsigned i)
+{
+	struct vcpu *v = s->cpu[i];
+	int r;
+
+	s->stat.turns++;
+	s->rate = (u64)s->cfg.mips * s->n_busy;
+	s->running = i;
+	v->end_turn = false;
+	v->pause = false;
+	u64 plan = plan_turn(s);
+	v->start = v->budget = (s64)plan;
+	s->in_turn = true;
+	r = vcpu_run(v);
+	s->in_turn = false;
+
+	u64 used = (u64)(v->start - v->budget);
+	s->insns += used;
+	v->total += used;
+	v->start = v->budget = 0;
+	if (v->pause && s->cfg.clock == SOFT_CLOCK_VIRTUAL) {
+		/* Time that nothing executed in: to the end of a usual turn, never past a timer. */
+		u64 slice = MAX((u64)s->cfg.mips * TURN_NS / 1000, 1ull);
+		used = MIN(plan, (used / slice + 1) * slice);
+	}
+	s->now_ps += used_ps(s, used);
+	soft_update_busy(s, v);
+	gclock_run(&s->clk, soft_now(s));
+	return r;
+}
+
+enum engine_exit soft_run(struct soft *s, void (*poll)(void *opaque), void *opaque)
+{
+	unsigned at = s->running;
+
+	s->stop = false;
+	for (;;) {
+		if (atomic_load_explicit(&s->kicked, memory_order_relaxed)) {
+			atomic_store(&s->kicked, 0);
+			if (poll)
+				poll(opaque);
+		}
+		if (s->stop)
+			return s->why;
+		if (s->insns >= s->limit)
+			return ENGINE_STOPPED;
+		unsigned i = next_busy(s, at < s->cfg.ncpus ? at : 0);
+		if (i >= s->cfg.ncpus) {
+			if (!idle(s))
+				return ENGINE_DEADLOCK;
+			continue;
+		}
+		if (turn(s, i) == X86_SHUTDOWN)
+			return ENGINE_TRIPLE;
+		at = i + 1;
+		/* Now and then somebody else is next, so that seeds explore other orders. */
+		if (s->n_busy > 2) {
+			u64 x = rng_next(&s->order_rng);
+			if ((x & 7) == 0)
+				at = (unsigned)((x >> 8) % s->cfg.ncpus);
+		}
+	}
+}
+
+void soft_kick(struct soft *s)
+{
+	u64 one = 1;
+
+	atomic_store(&s->kicked, 1);
+	if (write(s->kick_fd, &one, sizeof(one)) < 0) /* full counter: a kick is pending anyway */
+		return;
+}
+
+void soft_stop(struct soft *s, enum engine_exit why)
+{
+	s->stop = true;
+	s->why = why;
+	if (s->in_turn)
+		s->cpu[s->running]->end_turn = true;
+}
+
+void soft_set_live(struct soft *s, bool live)
+{
+	s->live = live;
+}
+
+/* --- the rest of the interface -------------------------------------------------------------------- */
+
+static int soft_alloc(struct soft *s)
+{
+	const struct mem_region *last =
+		mem_region_get(s->cfg.mem, mem_region_count(s->cfg.mem) - 1);
+
+	s->n_pages = (last->base + last->size) >> GUEST_PAGE_SHIFT;
+	s->page_code = calloc(s->n_pages, sizeof(*s->page_code));
+	s->hash = calloc(1u << BLOCK_HASH_BITS, sizeof(*s->hash));
+	s->cpu = calloc(s->cfg.ncpus, sizeof(*s->cpu));
+	if (!s->page_code || !s->hash || !s->cpu || compiler_new(&s->compiler) < 0 ||
+	    vec_new(&s->vec) < 0)
+		return -ENOMEM;
+	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
+		s->cpu[i] = aligned_alloc(64, ALIGN_UP(sizeof(struct vcpu), (size_t)64));
+		if (!s->cpu[i])
+			return -ENOMEM;
+		memset(s->cpu[i], 0, sizeof(struct vcpu));
+	}
+	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
+		int r = vcpu_setup(s->cpu[i], s, i);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void mem_written(void *o, gpa_t gpa, size_t len)
+{
+	blocks_invalidate(o, gpa, len);
+}
+
+int soft_new(const struct soft_cfg *cfg, struct err *e, struct soft **ret)
+{
+	struct soft *s;
+
+	if (!cfg->ncpus || cfg->ncpus > SOFT_CPUS_MAX || !cfg->mips || cfg->mips > 100000 ||
+	    !mem_region_count(cfg->mem))
+		return err_set(e, -EINVAL, "soft engine: bad number of CPUs or instruction rate");
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_set(e, -ENOMEM, "soft engine: out of memory");
+	s->cfg = *cfg;
+	s->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->kick_fd < 0 || soft_alloc(s) < 0) {
+		soft_free(s);
+		return err_set(e, -ENOMEM, "soft engine: out of memory for %u vCPUs", cfg->ncpus);
+	}
+	gclock_init(&s->clk, clk_read, clk_sooner, s);
+	rng_seed(&s->order_rng, cfg->seed);
+	rng_seed(&s->guest_rng, cfg->seed ^ 0x6f7272657279ull);
+	s->rate = cfg->mips;
+	s->limit = UINT64_MAX;
+	s->real_base = host_ns();
+	for (unsigned i = 0; i < cfg->ncpus; i++)
+		soft_update_busy(s, s->cpu[i]);
+	mem_set_observer(cfg->mem, mem_written, s);
+	*ret = s;
+	return 0;
+}
+
+void soft_free(struct soft *s)
+{
+	if (!s)
+		return;
+	if (s->hash && s->cpu && s->page_code)
+		blocks_flush_all(s);
+	for (unsigned i = 0; s->cpu && i < s->cfg.ncpus; i++) {
+		if (s->cpu[i])
+			vcpu_teardown(s->cpu[i]);
+		free(s->cpu[i]);
+	}
+	gclock_fini(&s->clk);
+	vec_free(s->vec);
+	compiler_free(s->compiler);
+	free(s->cpu);
+	free(s->hash);
+	free(s->page_code);
+	if (s->kick_fd >= 0)
+		close(s->kick_fd);
+	free(s);
+}
+
+struct gclock *soft_gclock(struct soft *s)
+{
+	return &s->clk;
+}
+
+struct x86_cpu *soft_cpu(struct soft *s, unsigned cpu)
+{
+	return &s->cpu[cpu]->c;
+}
+
+void soft_cpu_changed(struct soft *s, unsigned cpu)
+{
+	struct vcpu *v = s->cpu[cpu];
+
+	x86_derive(&v->c);
+	tlb_flush_all(v);
+	soft_update_busy(s, v);
+}
+
+void soft_set_exc_hook(struct soft *s, bool (*hook)(void *, struct x86_cpu *), void *opaque)
+{
+	s->exc_hook = hook;
+	s->exc_opaque = opaque;
+}
+
+void soft_set_limit(struct soft *s, u64 insns)
+{
+	if (__builtin_add_overflow(s->insns, insns, &s->limit))
+		s->limit = UINT64_MAX;
+}
+
+u64 soft_insns(const struct soft *s)
+{
+	return s->insns;
+}
+
+void soft_digest(struct soft *s, void (*add)(void *h, const void *p, size_t n), void *h)
+{
+	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
+		const struct x86_cpu *c = &s->cpu[i]->c;
+		u64 f = x86_get_rflags(c);
+		u8 wait[4] = { c->halted, c->wait_sipi, c->nmi_blocked, c->shadow };
+
+		add(h, c->r, X86_GPRS * sizeof(c->r[0]));
+		add(h, &c->rip, sizeof(c->rip));
+		add(h, &f, sizeof(f));
+		for (int k = 0; k < X86_SEGS; k++)
+			add(h, &c->seg[k], sizeof(c->seg[k]));
+		/* cr0 up to ucode_rev, without padding holes: all are 64-bit words. */
+		add(h, &c->cr0, offsetof(struct x86_cpu, halted) - offsetof(struct x86_cpu, cr0));
+		add(h, wait, sizeof(wait));
+		add(h, &c->x, offsetof(struct x86_xstate, rsvd2));
+	}
+	add(h, &s->now_ps, sizeof(s->now_ps));
+	add(h, &s->insns, sizeof(s->insns));
+}
+
+void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val), void *o)
+{
+	u64 miss = 0, exc = 0, intr = 0, alone = 0, jc = 0, part = 0, io = 0;
+
+	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
+		const struct vcpu *v = s->cpu[i];
+		miss += v->stat.tlb_miss;
+		exc += v->stat.exc;
+		intr += v->stat.intr;
+		alone += v->stat.alone;
+		jc += v->stat.jc_miss;
+		part += v->stat.part;
+		io += v->stat.io;
+	}
+	line(o, "instructions", s->insns);
+	line(o, "guest_ns", s->now_ps / PS_PER_NS);
+	line(o, "turns", s->stat.turns);
+	line(o, "idle", s->stat.idle);
+	line(o, "blocks_decoded", s->stat.blocks);
+	line(o, "instructions_decoded", s->stat.decoded);
+	line(o, "blocks_invalidated", s->stat.invalidated);
+	line(o, "blocks_live", s->n_blocks);
+	line(o, "block_lookups", jc);
+	line(o, "blocks_in_part", part);
+	line(o, "tlb_misses", miss);
+	line(o, "device_accesses", io);
+	line(o, "ran_alone", alone);
+	line(o, "exceptions", exc);
+	line(o, "interrupts", intr);
+}

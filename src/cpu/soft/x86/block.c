@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * block.c - decoded blocks: found by guest-physical address, dropped when their page is written
+ *
+ * How it works
+ * A block is in the VM's hash (by physical address and code mode) and in the list of each page it
+ * overlaps (one; two if its only instruction straddles). Per-vCPU caches point at it by linear
+ * address; `jc_rip` remembers where, so that dropping a block clears just those slots. A
+ * straddling block depends on a second translation, so it is in no per-vCPU cache: the loop looks
+ * it up, and checks the second page, each time.
+ *
+ * Dropped blocks stay readable until the loop is between handlers (blocks_reap), because the
+ * handler that caused the drop may be executing one of them.
+ */
+#include "cpu/soft/x86/vcpu.h"
+
+#include "cpu/soft/soft_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGE_MASK (~0xfffull)
+
+static u32 hash_of(gpa_t gpa, unsigned mode)
+{
+	u64 h = (gpa ^ ((u64)mode << 60)) * 0x9e3779b97f4a7c15ull;
+
+	return (u32)(h >> (64 - BLOCK_HASH_BITS));
+}
+
+bool page_has_code(const struct soft *s, gpa_t gpa)
+{
+	u64 i = gpa >> 12;
+
+	return i < s->n_pages && s->page_code[i] != NULL;
+}
+
+bool block_overlaps(const struct block *b, gpa_t gpa, u64 len)
+{
+	u64 first = b->gpa2 ? 0x1000 - (b->gpa & 0xfff) : b->len;
+
+	if (gpa < b->gpa + first && b->gpa < gpa + len)
+		return true;
+	return b->gpa2 && gpa < b->gpa2 + (b->len - first) && b->gpa2 < gpa + len;
+}
+
+static void page_unlink(struct soft *s, gpa_t page, struct block *b)
+{
+	struct block **p = &s->page_code[page >> 12];
+
+	while (*p != b)
+		p = ((*p)->gpa & PAGE_MASK) == page ? &(*p)->page_next : &(*p)->page2_next;
+	*p = (b->gpa & PAGE_MASK) == page ? b->page_next : b->page2_next;
+}
+
+static void block_drop(struct soft *s, struct block *b)
+{
+	struct block **p = &s->hash[hash_of(b->gpa, b->mode)];
+
+	while (*p != b)
+		p = &(*p)->hash_next;
+	*p = b->hash_next;
+	page_unlink(s, b->gpa & PAGE_MASK, b);
+	if (b->gpa2)
+		page_unlink(s, b->gpa2, b);
+	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
+		struct vcpu *v = s->cpu[i];
+		if (b->jc_many) {
+			memset(v->jc, 0, JC_SIZE * sizeof(*v->jc));
+		} else {
+			struct jc_entry *e = &v->jc[jc_hash(b->jc_rip)];
+			if (e->b == b)
+				*e = (struct jc_entry){ 0 };
+		}
+		if (v->resume == b)
+			v->resume = NULL;
+	}
+	b->dead = true;
+	b->hash_next = s->dead;
+	s->dead = b;
+	s->stat.invalidated++;
+}
+
+void blocks_invalidate(struct soft *s, gpa_t gpa, u64 len)
+{
+	if (!len)
+		return;
+	for (u64 page = gpa >> 12; page <= (gpa + len - 1) >> 12; page++) {
+		if (page >= s->n_pages)
+			return;
+		struct block *b = s->page_code[page], *next;
+		for (; b; b = next) {
+			next = (b->gpa >> 12) == page ? b->page_next : b->page2_next;
+			if (block_overlaps(b, gpa, len))
+				block_drop(s, b);
+		}
+	}
+}
+
+void blocks_reap(struct soft *s)
+{
+	while (s->dead) {
+		struct block *b = s->dead;
+		s->dead = b->hash_next;
+		free(b);
+		s->n_blocks--;
+	}
+}
+
+void blocks_flush_all(struct soft *s)
+{
+	for (u32 h = 0; h < 1u << BLOCK_HASH_BITS; h++)
+		while (s->hash[h])
+			block_drop(s, s->hash[h]);
+	blocks_reap(s);
+}
+
+/* The bytes at RIP that lie in its page, then those of the next page if they are needed. */
+static struct block *block_make(struct vcpu *v, gpa_t g)
+{
+	struct soft *s = v->s;
+	struct op ops[BLOCK_OPS + 2];
+	unsigned avail = 0x1000 - (unsigned)(g & 0xfff), len, nops, n;
+	u8 buf[16];
+	const u8 *code = mem_ptr(s->cfg.mem, g, avail);
+	gpa_t g2 = 0;
+
+	if (!code) {
+		/* Execution outside RAM: what a fetch from a device reads is not defined. #UD. */
+		x86_fault(&v->c, X86_UD);
+		return NULL;
+	}
+	n = compile_block(v, code, avail, ops, &len, &nops);
+	if (n == 0) {
+		u64 lin = lin_add(v, v->c.rip + (v->code_mode == CODE_64 ? 0 : v->c.seg[X86_CS].base),
+				  avail);
+		if (vcpu_fetch(v, lin, &g2))
+			return NULL;
+		const u8 *more = mem_ptr(s->cfg.mem, g2, 16);
+		if (!more) {
+			x86_fault(&v->c, X86_UD);
+			return NULL;
+		}
+		memcpy(buf, code, avail);
+		memcpy(buf + avail, more, 16 - avail);
+		n = compile_block(v, buf, 16, ops, &len, &nops);
+		BUG_IF(n == 0);
+		/* Only the straddling instruction, whatever else was decoded. */
+		if (n > 1) {
+			n = 1;
+			len = ops[0].len;
+			nops = 1;
+		}
+		if (nops == 1)
+			op_fallthrough(&ops[nops++], &ops[0]);
+	}
+
+	struct block *b = malloc(sizeof(*b) + nops * sizeof(struct op));
+	if (!b) { /* make room by forgetting everything; if that does not help, we cannot go on */
+		blocks_flush_all(s);
+		b = malloc(sizeof(*b) + nops * sizeof(struct op));
+		BUG_IF(!b);
+	}
+	*b = (struct block){ .gpa = g, .gpa2 = g2, .len = (u16)len, .n = (u8)n,
+			     .mode = v->code_mode };
+	memcpy(b->ops, ops, nops * sizeof(struct op));
+	s->n_blocks++;
+	s->stat.blocks++;
+	s->stat.decoded += n;
+
+	struct block **h = &s->hash[hash_of(g, b->mode)];
+	b->hash_next = *h;
+	*h = b;
+	struct block **p = &s->page_code[g >> 12];
+	if (!*p)
+		tlb_protect_code(s, g & PAGE_MASK);
+	b->page_next = *p;
+	*p = b;
+	if (g2) {
+		p = &s->page_code[g2 >> 12];
+		if (!*p)
+			tlb_protect_code(s, g2);
+		b->page2_next = *p;
+		*p = b;
+	}
+	return b;
+}
+
+struct block *block_get(struct vcpu *v)
+{
+	struct soft *s = v->s;
+	u64 rip = v->c.rip;
+	u64 lin = v->code_mode == CODE_64 ? rip : (u32)(rip + v->c.seg[X86_CS].base);
+	struct jc_entry *e = &v->jc[jc_hash(rip)];
+	u64 key = rip ^ v->jc_salt[rip >> 63];
+	gpa_t g, g2;
+
+	if (e->key == key && e->b)
+		return e->b;
+	v->stat.jc_miss++;
+	if (vcpu_fetch(v, lin, &g))
+		return NULL;
+	struct block *b = s->hash[hash_of(g, v->code_mode)];
+	for (; b; b = b->hash_next) {
+		if (b->gpa != g || b->mode != v->code_mode)
+			continue;
+		if (!b->gpa2)
+			break;
+		if (vcpu_fetch(v, lin_add(v, lin, 0x1000 - (lin & 0xfff)), &g2))
+			return NULL;
+		if (g2 == b->gpa2)
+			break;
+	}
+	if (!b)
+		b = block_make(v, g);
+	if (!b || b->gpa2)
+		return b;
+	if (b->jc_rip && b->jc_rip != rip)
+		b->jc_many = true;
+	b->jc_rip = rip;
+	*e = (struct jc_entry){ .key = key, .b = b };
+	return b;
+}

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tlb.c - the software TLB and every access that misses it
+ *
+ * How it works
+ * One direct-mapped table per privilege (enum tlb_kind). A tag is a linear page; the address of
+ * the *last* byte of an access is compared, so that an access which straddles a page never hits.
+ * An entry may be valid for reading only: the page is read-only, clean (the next write must set
+ * the D bit), or holds decoded code.
+ *
+ * Invalidation has to be cheap, since Linux invalidates on every process switch: `used` lists the
+ * slots in use, and global entries survive. Pages of large mappings are entered as 4 KiB pieces;
+ * INVLPG of one piece must drop them all, and `large2m`/`large1g` say (by hash) whether there
+ * are any.
+ *
+ * Pages with decoded code: writes to them come here, drop the blocks they hit, and go on. If the
+ * running block itself is hit, the instruction runs alone (see vcpu.h) so that the rest of the
+ * stale block is not executed.
+ */
+#include "cpu/soft/x86/vcpu.h"
+
+#include "cpu/soft/soft_priv.h"
+
+#include <string.h>
+
+#define PAGE_MASK (~0xfffull)
+
+static enum tlb_kind kind_of(const struct vcpu *v, bool user, bool implicit)
+{
+	if (user)
+		return TLB_USER;
+	if (!implicit && (v->c.rflags & X86_AC))
+		return TLB_KERNEL_AC;
+	return TLB_KERNEL;
+}
+
+static unsigned hash2m(u64 a)
+{
+	return (a >> 21) & 63;
+}
+
+static unsigned hash1g(u64 a)
+{
+	return (a >> 30) & 63;
+}
+
+static void entry_clear(struct tlb_entry *e)
+{
+	e->rtag = e->wtag = TLB_NONE;
+	e->meta = 0;
+}
+
+static void kind_flush(struct tlb *t, bool keep_global)
+{
+	u32 n = 0;
+
+	for (u32 i = 0; i < t->n_used; i++) {
+		struct tlb_entry *e = &t->e[t->used[i]];
+		if (keep_global && (e->meta & TLB_GLOBAL))
+			t->used[n++] = t->used[i];
+		else
+			entry_clear(e);
+	}
+	t->n_used = n;
+	if (!n)
+		t->large2m = t->large1g = 0;
+}
+
+void jc_flush(struct vcpu *v, unsigned half)
+{
+	v->gen[half]++;
+	if ((v->gen[half] & 0xfff) == 0) {
+		memset(v->jc, 0, JC_SIZE * sizeof(*v->jc));
+		memset(v->itlb, 0, sizeof(v->itlb));
+	}
+	if (half == 1)
+		v->kernel_nonglobal = false;
+	v->resume = NULL;
+	vcpu_mode_changed(v);
+}
+
+void tlb_flush_all(struct vcpu *v)
+{
+	for (int k = 0; k < TLB_KINDS; k++)
+		kind_flush(v->tlbs[k], false);
+	jc_flush(v, 0);
+	jc_flush(v, 1);
+}
+
+void tlb_flush_nonglobal(struct vcpu *v)
+{
+	for (int k = 0; k < TLB_KINDS; k++)
+		kind_flush(v->tlbs[k], true);
+	jc_flush(v, 0);
+	if (v->kernel_nonglobal)
+		jc_flush(v, 1);
+}
+
+void tlb_flush_page(struct vcpu *v, u64 a)
+{
+	for (int k = 0; k < TLB_KINDS; k++) {
+		struct tlb *t = v->tlbs[k];
+		struct tlb_entry *e = &t->e[(a >> 12) & (TLB_SIZE - 1)];
+		if (((t->large2m >> hash2m(a)) & 1) || ((t->large1g >> hash1g(a)) & 1)) {
+			for (u32 i = 0; i < t->n_used; i++) {
+				struct tlb_entry *x = &t->e[t->used[i]];
+				u64 tag = x->rtag != TLB_NONE ? x->rtag : x->wtag;
+				if (((x->meta & TLB_2M) && (tag >> 21) == (a >> 21)) ||
+				    ((x->meta & TLB_1G) && (tag >> 30) == (a >> 30)))
+					x->rtag = x->wtag = TLB_NONE; /* stays in `used` */
+			}
+		}
+		if (e->rtag == (a & PAGE_MASK) || e->wtag == (a & PAGE_MASK))
+			e->rtag = e->wtag = TLB_NONE; /* stays in `used` */
+	}
+	u32 h = (u32)(a >> 12) & 1023;
+	if ((v->exec_bloom[h >> 6] >> (h & 63) & 1) || ((v->exec_2m >> hash2m(a)) & 1) ||
+	    ((v->exec_1g >> hash1g(a)) & 1))
+		jc_flush(v, a >> 63);
+}
+
+void tlb_protect_code(struct soft *s, gpa_t gpa)
+{
+	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
+		struct vcpu *v = s->cpu[i];
+		for (int k = 0; k < TLB_KINDS; k++) {
+			struct tlb *t = v->tlbs[k];
+			for (u32 j = 0; j < t->n_used; j++) {
+				struct tlb_entry *e = &t->e[t->used[j]];
+				if ((e->meta & PAGE_MASK) == gpa)
+					e->wtag = TLB_NONE;
+			}
+		}
+	}
+}
+
+static void fill(struct vcpu *v, u64 a, enum tlb_kind kind, const struct x86_walk *w, bool write)
+{
+	struct tlb *t = v->tlbs[kind];
+	u32 slot = (a >> 12) & (TLB_SIZE - 1);
+	struct tlb_entry *e = &t->e[slot];
+	gpa_t page = w->gpa & PAGE_MASK;
+	u8 *host = mem_ptr(v->s->cfg.mem, page, GUEST_PAGE_SIZE);
+
+	if (!host)
+		return;
+	if (e->meta == 0)
+		t->used[t->n_used++] = (u16)slot;
+	e->addend = (u64)host - (a & PAGE_MASK);
+	/* Never 0, so that it tells whether the slot is in `used`. */
+	e->meta = page | (w->global ? TLB_GLOBAL : 0) | (w->page_size == 1ull << 21 ? TLB_2M : 0) |
+		  (w->page_size == 1ull << 30 ? TLB_1G : 0) | 8;
+	if (w->page_size == 1ull << 21 || w->page_size == 1ull << 22)
+		t->large2m |= 1ull << hash2m(a);
+	if (w->page_size == 1ull << 22) { /* one 4 MiB page: two 2 MiB areas */
+		e->meta |= TLB_1G; /* coarser than needed, never finer */
+		t->large1g |= 1ull << hash1g(a);
+	}
+	if (w->page_size == 1ull << 30)
+		t->large1g |= 1ull << hash1g(a);
+	e->rtag = a & PAGE_MASK;
+	e->wtag = w->writable && (write || w->dirty) && !page_has_code(v->s, page) ? a & PAGE_MASK :
+										     TLB_NONE;
+}
+
+static int translate(struct vcpu *v, u64 a, bool write, bool user, bool implicit, gpa_t *ret)
+{
+	struct x86_walk w;
+	int r;
+
+	v->stat.tlb_miss++;
+	r = x86_walk(&v->c, a, write ? X86_WRITE : X86_READ, user, implicit, &w);
+	if (r)
+		return r;
+	fill(v, a, kind_of(v, user, implicit), &w, write);
+	*ret = w.gpa;
+	return 0;
+}
+
+/* #AC, data breakpoints: what the always-empty TLB sends here to be checked. */
+static int check_data(struct vcpu *v, u64 a, unsigned n, bool write, bool user)
+{
+	if (user && (v->c.rflags & X86_AC) && (v->c.cr0 & CR0_AM) && (a & (n - 1)) && n <= 16 &&
+	    (n & (n - 1)) == 0)
+		return x86_fault_err(&v->c, X86_AC_EXC, 0);
+	if (unlikely(v->c.dr7 & 0xff))
+		v->data_break |= x86_dr_match(&v->c, a, n, write ? X86_WRITE : X86_READ);
+	return 0;
+}
+
+static bool write_hits_running(struct vcpu *v, gpa_t g, unsigned n)
+{
+	return !v->alone && v->cur && block_overlaps(v->cur, g, n);
+}
+
+enum lin_status { LIN_OK = 0, LIN_FAULT = X86_FAULT, LIN_ALONE = 3 };
+
+/* One access inside a page. */
+static int page_ld(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, u8 *dst)
+{
+	gpa_t g;
+	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[(a >> 12) & (TLB_SIZE - 1)];
+
+	if (e->rtag == (a & PAGE_MASK)) {
+		memcpy(dst, (void *)(a + e->addend), n);
+		return 0;
+	}
+	int r = translate(v, a, false, user, implicit, &g);
+	if (r)
+		return r;
+	const u8 *p = mem_ptr(v->s->cfg.mem, g, n);
+	if (p) {
+		memcpy(dst, p, n);
+		return 0;
+	}
+	if (!v->alone && v->cur)
+		return LIN_ALONE;
+	v->stat.io++;
+	for (unsigned i = 0; i < n;) { /* naturally aligned power-of-two pieces */
+		unsigned k = n - i >= 8 && !((g + i) & 7) ? 8 :
+			     n - i >= 4 && !((g + i) & 3) ? 4 :
+			     n - i >= 2 && !((g + i) & 1) ? 2 : 1;
+		u64 x;
+		bus_read(v->s->cfg.bus, BUS_MMIO, g + i, k, v->c.index, &x);
+		memcpy(dst + i, &x, k);
+		i += k;
+	}
+	return 0;
+}
+
+static int page_st(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, const u8 *src)
+{
+	gpa_t g;
+	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[(a >> 12) & (TLB_SIZE - 1)];
+
+	if (e->wtag == (a & PAGE_MASK)) {
+		memcpy((void *)(a + e->addend), src, n);
+		return 0;
+	}
+	int r = translate(v, a, true, user, implicit, &g);
+	if (r)
+		return r;
+	u8 *p = mem_ptr(v->s->cfg.mem, g, n);
+	if (p) {
+		if (page_has_code(v->s, g)) {
+			if (write_hits_running(v, g, n))
+				return LIN_ALONE;
+			blocks_invalidate(v->s, g, n);
+		}
+		memcpy(p, src, n);
+		return 0;
+	}
+	if (!v->alone && v->cur)
+		return LIN_ALONE;
+	v->stat.io++;
+	for (unsigned i = 0; i < n;) {
+		unsigned k = n - i >= 8 && !((g + i) & 7) ? 8 :
+			     n - i >= 4 && !((g + i) & 3) ? 4 :
+			     n - i >= 2 && !((g + i) & 1) ? 2 : 1;
+		u64 x = 0;
+		memcpy(&x, src + i, k);
+		bus_write(v->s->cfg.bus, BUS_MMIO, g + i, k, x, v->c.index);
+		i += k;
+	}
+	return 0;
+}
+
+static unsigned in_page(u64 a, unsigned n)
+{
+	return (a & 0xfff) + n > 0x1000 ? 0x1000 - (unsigned)(a & 0xfff) : n;
+}
+
+static int lin_ld_any(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, u8 *dst)
+{
+	int r = implicit ? 0 : check_data(v, a, n, false, user);
+	unsigned k = in_page(a, n);
+
+	if (!r)
+		r = page_ld(v, a, k, user, implicit, dst);
+	if (!r && k < n)
+		r = page_ld(v, lin_add(v, a, k), n - k, user, implicit, dst + k);
+	return r;
+}
+
+/* The second page is checked before the first is written: a straddling store is all or nothing. */
+static int probe_wr(struct vcpu *v, u64 a, bool user, bool implicit)
+{
+	gpa_t g;
+	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[(a >> 12) & (TLB_SIZE - 1)];
+
+	return e->wtag == (a & PAGE_MASK) ? 0 : translate(v, a, true, user, implicit, &g);
+}
+
+static int lin_st_any(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, const u8 *src)
+{
+	int r = implicit ? 0 : check_data(v, a, n, true, user);
+	unsigned k = in_page(a, n);
+
+	if (!r && k < n) {
+		u64 b = lin_add(v, a, k);
+		r = probe_wr(v, a, user, implicit);
+		if (!r)
+			r = probe_wr(v, b, user, implicit);
+		if (!r && !v->alone && v->cur)
+			r = LIN_ALONE; /* so that neither half can be refused after the other */
+		if (!r)
+			r = page_st(v, a, k, user, implicit, src);
+		return r ? r : page_st(v, b, n - k, user, implicit, src + k);
+	}
+	return r ? r : page_st(v, a, n, user, implicit, src);
+}
+
+int lin_ld(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, u64 *ret)
+{
+	u64 x = 0;
+	/* System semantics always run where devices may be touched: at a block's end. */
+	const struct block *cur = v->cur;
+	v->cur = NULL;
+	int r = lin_ld_any(v, a, n, user, implicit, (u8 *)&x);
+	v->cur = cur;
+	if (r == 0)
+		*ret = x;
+	return r;
+}
+
+int lin_st(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, u64 val)
+{
+	const struct block *cur = v->cur;
+	v->cur = NULL;
+	int r = lin_st_any(v, a, n, user, implicit, (const u8 *)&val);
+	v->cur = cur;
+	return r;
+}
+
+attr_noreturn static void leave(struct vcpu *v, const struct op *op, int r)
+{
+	if (r == LIN_ALONE)
+		vcpu_alone(v, op);
+	/* A non-canonical address on the stack segment is #SS. */
+	if (v->c.exc.vector == X86_GP && (op->flags & OPF_SS))
+		v->c.exc.vector = X86_SS_EXC;
+	vcpu_raise(v, op);
+}
+
+static bool is_user(const struct vcpu *v)
+{
+	return v->c.cpl == 3;
+}
+
+attr_noinline u64 mem_ld(struct vcpu *v, const struct op *op, u64 a, unsigned n)
+{
+	u64 x = 0;
+	int r = lin_ld_any(v, a, n, is_user(v), false, (u8 *)&x);
+
+	if (r)
+		leave(v, op, r);
+	return x;
+}
+
+attr_noinline void mem_st(struct vcpu *v, const struct op *op, u64 a, unsigned n, u64 val)
+{
+	int r = lin_st_any(v, a, n, is_user(v), false, (const u8 *)&val);
+
+	if (r)
+		leave(v, op, r);
+}
+
+attr_noinline void *mem_ref(struct vcpu *v, const struct op *op, u64 a, unsigned n, bool write)
+{
+	bool user = is_user(v);
+	int r = 0;
+
+	BUG_IF(n > sizeof(v->bounce));
+	r = check_data(v, a, n, write, user);
+	if (r)
+		leave(v, op, r);
+	if (in_page(a, n) == n) {
+		struct tlb_entry *e =
+			&v->tlbs[kind_of(v, user, false)]->e[(a >> 12) & (TLB_SIZE - 1)];
+		if ((write ? e->wtag : e->rtag) == (a & PAGE_MASK))
+			return (void *)(a + e->addend);
+		gpa_t g;
+		r = translate(v, a, write, user, false, &g);
+		if (r)
+			leave(v, op, r);
+		u8 *p = mem_ptr(v->s->cfg.mem, g, n);
+		if (p) {
+			if (write && page_has_code(v->s, g)) {
+				if (write_hits_running(v, g, n))
+					leave(v, op, LIN_ALONE);
+				blocks_invalidate(v->s, g, n);
+			}
+			return p;
+		}
+	}
+	/* Straddling pages, or a device. */
+	if (write) {
+		r = probe_wr(v, a, user, false);
+		if (!r && in_page(a, n) < n)
+			r = probe_wr(v, lin_add(v, a, in_page(a, n)), user, false);
+		if (!r && !v->alone)
+			r = LIN_ALONE;
+		if (r)
+			leave(v, op, r);
+	}
+	unsigned k = in_page(a, n);
+	r = page_ld(v, a, k, user, false, v->bounce);
+	if (!r && k < n)
+		r = page_ld(v, lin_add(v, a, k), n - k, user, false, v->bounce + k);
+	if (r)
+		leave(v, op, r);
+	v->bounce_addr = a;
+	v->bounce_len = n;
+	return v->bounce;
+}
+
+attr_noinline void mem_commit_slow(struct vcpu *v, const struct op *op)
+{
+	u64 a = v->bounce_addr;
+	unsigned n = v->bounce_len, k = in_page(a, n);
+	int r = page_st(v, a, k, is_user(v), false, v->bounce);
+
+	if (!r && k < n)
+		r = page_st(v, lin_add(v, a, k), n - k, is_user(v), false, v->bounce + k);
+	if (r)
+		leave(v, op, r);
+}
+
+int vcpu_fetch(struct vcpu *v, u64 a, gpa_t *ret)
+{
+	unsigned half = a >> 63;
+	struct itlb_entry *e = &v->itlb[(a >> 12) & (ITLB_SIZE - 1)];
+	/* +1: page 0 with salt 0 must not match an empty entry. */
+	u64 key = ((a & PAGE_MASK) ^ v->jc_salt[half]) + 1;
+	struct x86_walk w;
+
+	if (e->key != key) {
+		int r = x86_walk(&v->c, a, X86_EXEC, is_user(v), false, &w);
+		if (r)
+			return r;
+		e->key = key;
+		e->gpa = w.gpa & PAGE_MASK;
+		if (half && !w.global)
+			v->kernel_nonglobal = true;
+		u32 h = (u32)(a >> 12) & 1023;
+		v->exec_bloom[h >> 6] |= 1ull << (h & 63);
+		/* One piece of a large page is invalidated by INVLPG of any other piece. */
+		if (w.page_size == 1ull << 30)
+			v->exec_1g |= 1ull << hash1g(a);
+		else if (w.page_size == 1ull << 22)
+			v->exec_2m = ~0ull;
+		else if (w.page_size == 1ull << 21)
+			v->exec_2m |= 1ull << hash2m(a);
+	}
+	*ret = e->gpa | (a & 0xfff);
+	return 0;
+}
