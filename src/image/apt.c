@@ -158,10 +158,10 @@ static int apt_mkdirs(struct apt *a, struct err *e)
 	return 0;
 }
 
-/* Remembers apt's last line that begins with "E:", else "Err:" or "W:". */
+/* Remembers apt's last error line; without one, what it says about a failed download. */
 static void apt_note_trouble(struct apt *a, const struct buf *out, const struct buf *errs)
 {
-	static const char *const marks[] = { "E: ", "Err:", "W: " };
+	static const char *const marks[] = { "E: ", "W: Failed to fetch" };
 	const char *best = NULL;
 
 	a->trouble[0] = 0;

@@ -31,7 +31,7 @@
 #define DEB_BLOCK 65536u
 
 struct deb {
-	const char *path; /* for messages */
+	const char *path; /* for messages: its last component, as it may be a temporary file */
 	int dirfd;
 	struct archive *outer;
 	struct deb_info info;
@@ -339,7 +339,8 @@ static int deb_members(struct deb *d)
 
 int deb_unpack_kernel(const char *deb, const char *dir, struct err *e, struct deb_info *ret)
 {
-	struct deb d = { .path = deb, .e = e, .dirfd = -1 };
+	const char *slash = strrchr(deb, '/');
+	struct deb d = { .path = slash ? slash + 1 : deb, .e = e, .dirfd = -1 };
 	int r;
 
 	d.dirfd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -27,7 +27,7 @@ struct deb_info {
  * links and all other files of the package are passed over.
  * Returns 0 and *ret, or -EINVAL (damaged, no kernel package, more than one kernel, unsafe path),
  * -ENOEXEC (another architecture), -ENOSPC and other errors of the file system, with a message
- * that names @deb. What was unpacked by then stays; the caller removes @dir.
+ * that names the file. What was unpacked by then stays; the caller removes @dir.
  */
 int deb_unpack_kernel(const char *deb, const char *dir, struct err *e, struct deb_info *ret);
 

@@ -168,40 +168,74 @@ void kcache_close(struct kcache *c)
 	*c = (struct kcache){ .lock = -1 };
 }
 
-/* One run of deb-version(7)'s non-digit order: '~' before the end, letters before the rest. */
-static int kcache_char_rank(char c)
+/* The order of non-digits: '~' before the end of the part, letters before all others. */
+static int kcache_char_rank(const char *p, const char *end)
 {
-	if (c == '~')
-		return -1;
-	if (!c || (c >= '0' && c <= '9'))
+	if (p == end || (*p >= '0' && *p <= '9'))
 		return 0;
-	if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'))
-		return c;
-	return c + 256;
+	if (*p == '~')
+		return -1;
+	return (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ? *p : *p + 256;
 }
 
-int kcache_version_cmp(const char *a, const char *b)
+static bool kcache_nondigit(const char *p, const char *end)
 {
-	while (*a || *b) {
+	return p < end && (*p < '0' || *p > '9');
+}
+
+/* deb-version(7), "Sorting algorithm": runs of non-digits and of digits by turns. */
+static int kcache_part_cmp(const char *a, const char *enda, const char *b, const char *endb)
+{
+	while (a < enda || b < endb) {
 		size_t na, nb;
 		int d;
 
-		while ((*a && (*a < '0' || *a > '9')) || (*b && (*b < '0' || *b > '9'))) {
-			d = kcache_char_rank(*a) - kcache_char_rank(*b);
+		while (kcache_nondigit(a, enda) || kcache_nondigit(b, endb)) {
+			d = kcache_char_rank(a, enda) - kcache_char_rank(b, endb);
 			if (d)
 				return d;
-			a += *a != 0;
-			b += *b != 0;
+			a += a < enda;
+			b += b < endb;
 		}
-		a += strspn(a, "0");
-		b += strspn(b, "0");
-		na = strspn(a, "0123456789");
-		nb = strspn(b, "0123456789");
+		while (a < enda && *a == '0')
+			a++;
+		while (b < endb && *b == '0')
+			b++;
+		na = MIN(strspn(a, "0123456789"), (size_t)(enda - a));
+		nb = MIN(strspn(b, "0123456789"), (size_t)(endb - b));
 		d = na != nb ? (na < nb ? -1 : 1) : strncmp(a, b, na);
 		if (d)
 			return d;
 		a += na;
 		b += nb;
+	}
+	return 0;
+}
+
+/* Splits "[epoch:]upstream[-revision]". */
+static void kcache_version_split(const char *v, const char *part[3], const char *end[3])
+{
+	const char *colon = strchr(v, ':'), *dash = strrchr(v, '-'), *e = v + strlen(v);
+
+	part[0] = v;
+	end[0] = colon ? colon : v;
+	part[1] = colon ? colon + 1 : v;
+	end[1] = dash && dash >= part[1] ? dash : e;
+	part[2] = end[1] < e ? end[1] + 1 : e;
+	end[2] = e;
+}
+
+int kcache_version_cmp(const char *a, const char *b)
+{
+	const char *pa[3], *ea[3], *pb[3], *eb[3];
+
+	kcache_version_split(a, pa, ea);
+	kcache_version_split(b, pb, eb);
+	for (int i = 0; i < 3; i++) {
+		int d = kcache_part_cmp(pa[i], ea[i], pb[i], eb[i]);
+
+		if (d)
+			return d;
 	}
 	return 0;
 }
