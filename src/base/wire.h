@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wire.h - what the monitor and the guest's init say to each other
+ *
+ * This header is compiled on both sides of the wall, so it needs nothing but <stdint.h>.
+ *
+ * How it works
+ * There are two texts. The *spec* is a file in the initramfs that says what to run. The *command
+ * port* is a byte stream, 8-bit clean, in both directions (a 16550A whose tty is raw; any other
+ * reliable stream will do) that carries frames:
+ *
+ *	u8 type, u8 flags (0), u16 len (little-endian), u8 payload[len]
+ *
+ * guest -> host, in this order:
+ *	HELLO    first frame: magic "ORCP", u16 version, u16 window
+ *	MESSAGE  any time before EXIT: init's own words for the person at the host, UTF-8
+ *	STARTED  the command is about to be executed; no payload
+ *	STDOUT, STDERR, CREDIT   any number
+ *	EXIT     last frame: u8 how, u8[3] 0, u32 value, then (how = NOT_STARTED) words
+ * host -> guest, only after HELLO:
+ *	STDIN (bytes), STDIN_EOF (empty), WINSIZE (u16 rows, u16 cols), SIGNAL (u8 number)
+ *
+ * Flow control. The host-to-guest direction ends in a tty that drops what it cannot buffer
+ * (4 KiB), so the host may have at most `window` bytes of frames, headers included, that the
+ * guest has not yet acknowledged by CREDIT (u32 bytes). The guest reads the port whatever the
+ * command does, acknowledges every frame but STDIN at once, and a STDIN frame when its payload has
+ * been written to the command. Since a command may never read its input, STDIN frames may use only
+ * `window` - WIRE_RESERVE bytes; the other frames, all small, always find the reserve. Hence the
+ * host never blocks on the port, and so the guest may block writing to it without a deadlock.
+ * The guest-to-host direction needs no credits: a full transmitter blocks its writer.
+ *
+ * Both sides treat the other's bytes as hostile: an unknown type, a length above the maximum of
+ * its type or a frame out of order ends the conversation.
+ */
+#ifndef ORR_BASE_WIRE_H
+#define ORR_BASE_WIRE_H
+
+#include <stdint.h>
+
+#define WIRE_MAGIC "ORCP"
+#define WIRE_VERSION 1
+#define WIRE_HEAD 4
+#define WIRE_PAYLOAD_MAX 4096
+#define WIRE_WINDOW 2048 /* half of the guest tty's buffer (N_TTY_BUF_SIZE 4096) */
+#define WIRE_RESERVE 256
+
+enum wire_type {
+	/* guest -> host */
+	WIRE_HELLO = 1,
+	WIRE_MESSAGE = 2,
+	WIRE_STARTED = 3,
+	WIRE_STDOUT = 4,
+	WIRE_STDERR = 5,
+	WIRE_CREDIT = 6,
+	WIRE_EXIT = 7,
+	/* host -> guest */
+	WIRE_STDIN = 0x41,
+	WIRE_STDIN_EOF = 0x42,
+	WIRE_WINSIZE = 0x43,
+	WIRE_SIGNAL = 0x44,
+};
+
+/* EXIT.how, and what EXIT.value is with it. */
+enum wire_how {
+	WIRE_EXITED = 0,      /* the exit status, 0-255 */
+	WIRE_SIGNALED = 1,    /* the number of the signal that killed it */
+	WIRE_NOT_STARTED = 2, /* errno; the payload goes on with words */
+};
+
+#define WIRE_HELLO_LEN 8
+#define WIRE_EXIT_LEN 8 /* without the words */
+#define WIRE_CREDIT_LEN 4
+#define WIRE_WINSIZE_LEN 4
+#define WIRE_SIGNAL_LEN 1
+
+/*
+ * The spec: NUL-terminated strings, the first of which is WIRE_SPEC_MAGIC, each other KEY=VALUE:
+ *	exec  the file to execute (absolute); absent: an interactive shell on the console
+ *	arg   one argument, in order, argv[0] first
+ *	env   one NAME=VALUE
+ *	cwd   working directory; made if it does not exist
+ *	host  host name
+ *	port  device of the command port
+ *	stdin "port" (default) or "null"
+ *	tty   "ROWSxCOLS": the command gets a pseudo-terminal (one stream) of this size; the
+ *	      console shell takes the size for the console
+ * Unknown keys are an error: an old init must not run half of what it was asked for.
+ */
+#define WIRE_SPEC_MAGIC "orrery-spec 1"
+#define WIRE_DIR "/.orrery"
+#define WIRE_SPEC_FILE WIRE_DIR "/spec"
+#define WIRE_MODULES_FILE WIRE_DIR "/modules" /* paths, one a line, in load order */
+
+static inline void wire_put16(uint8_t *p, unsigned v)
+{
+	p[0] = (uint8_t)v;
+	p[1] = (uint8_t)(v >> 8);
+}
+
+static inline void wire_put32(uint8_t *p, uint32_t v)
+{
+	wire_put16(p, v & 0xffff);
+	wire_put16(p + 2, v >> 16);
+}
+
+static inline unsigned wire_get16(const uint8_t *p)
+{
+	return p[0] | (unsigned)p[1] << 8;
+}
+
+static inline uint32_t wire_get32(const uint8_t *p)
+{
+	return wire_get16(p) | (uint32_t)wire_get16(p + 2) << 16;
+}
+
+/* Writes a frame's header to @p (WIRE_HEAD bytes). */
+static inline void wire_head(uint8_t *p, enum wire_type type, unsigned len)
+{
+	p[0] = (uint8_t)type;
+	p[1] = 0;
+	wire_put16(p + 2, len);
+}
+
+#endif

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * init.c - process 1 of the guest
+ *
+ * How it works
+ * Mounts, opens the command port and says HELLO as early as possible (the host knows then that
+ * user space runs), loads the modules that the initramfs lists, runs the command, reports how it
+ * ended, switches the machine off. Without a command it starts a shell on the console instead.
+ *
+ * As process 1 it never returns: whatever fails, it says so and switches off.
+ *
+ * `init --port FD --spec FILE` runs only the command's part, as an ordinary process on the host
+ * over an inherited socket: so the real relay is tested without a guest.
+ */
+#include "guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/wire.h"
+
+#define SHELL "/bin/sh"
+#define BUSYBOX "/bin/busybox"
+
+static struct port port = { .fd = -1 };
+
+void say(const char *fmt, ...)
+{
+	char words[512];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(words, sizeof(words) - 1, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		return;
+	if ((size_t)n > sizeof(words) - 2)
+		n = sizeof(words) - 2;
+	if (port.fd >= 0 && port_send(&port, WIRE_MESSAGE, words, (size_t)n) == 0)
+		return;
+	words[n] = '\n';
+	(void)!write(2, "orrery init: ", 13);
+	(void)!write(2, words, (size_t)n + 1);
+}
+
+static void hello(void)
+{
+	uint8_t data[WIRE_HELLO_LEN];
+
+	memcpy(data, WIRE_MAGIC, 4);
+	wire_put16(data + 4, WIRE_VERSION);
+	wire_put16(data + 6, WIRE_WINDOW);
+	port_send(&port, WIRE_HELLO, data, sizeof(data));
+}
+
+static void report(const struct outcome *o)
+{
+	uint8_t data[WIRE_EXIT_LEN + sizeof(o->words)] = { 0 };
+	size_t len = o->how == WIRE_NOT_STARTED ? strlen(o->words) : 0;
+
+	data[0] = (uint8_t)o->how;
+	wire_put32(data + 4, o->value);
+	memcpy(data + WIRE_EXIT_LEN, o->words, len);
+	port_send(&port, WIRE_EXIT, data, WIRE_EXIT_LEN + len);
+	if (port.fd >= 0)
+		tcdrain(port.fd);
+}
+
+static int load_spec(const char *file, struct spec *s)
+{
+	char *text;
+	size_t len;
+	int ret = text_read(file, &text, &len);
+
+	if (!ret)
+		ret = spec_parse(s, text, len);
+	if (ret)
+		say("cannot use %s: %s", file, strerror(-ret));
+	return ret;
+}
+
+static void run_command(const struct spec *s)
+{
+	struct outcome o = { 0 };
+
+	relay_run(&port, s, &o);
+	if (o.how == WIRE_NOT_STARTED && port.fd < 0)
+		say("%s", o.words);
+	report(&o);
+}
+
+/*
+ * The device behind /dev/console, which cannot itself be a controlling terminal: the last name in
+ * sysfs's list is the one that /dev/console means (Documentation/ABI/testing/sysfs-tty).
+ */
+static void console_name(char *dev, size_t size)
+{
+	char *names = NULL, *last;
+	char text[64];
+	ssize_t n = -1;
+	int fd = open("/sys/class/tty/console/active", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		n = read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	if (n > 0) {
+		text[n] = 0;
+		text[strcspn(text, "\n")] = 0;
+		last = strrchr(text, ' ');
+		names = last ? last + 1 : text;
+	}
+	snprintf(dev, size, "/dev/%s", names && *names ? names : "console");
+}
+
+static void console_child(const struct spec *s)
+{
+	static char *fallback_env[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
+					"TERM=vt100", NULL };
+	struct winsize w = { .ws_row = (unsigned short)s->rows, .ws_col = (unsigned short)s->cols };
+	char **env = s->envp && s->envp[0] ? s->envp : fallback_env;
+	char dev[80];
+	int fd;
+
+	console_name(dev, sizeof(dev));
+	setsid();
+	fd = open(dev, O_RDWR);
+	if (fd < 0) {
+		say("cannot open the console %s: %s", dev, strerror(errno));
+		_exit(126);
+	}
+	ioctl(fd, TIOCSCTTY, 1);
+	if (s->tty)
+		ioctl(fd, TIOCSWINSZ, &w);
+	for (int i = 0; i < 3; i++)
+		dup2(fd, i);
+	if (s->cwd && chdir(s->cwd) < 0 && (setup_mkdirs(s->cwd) < 0 || chdir(s->cwd) < 0))
+		(void)!chdir("/");
+	if (s->exec) {
+		execve(s->exec, s->argv, s->envp);
+		say("cannot execute %s: %s", s->exec, strerror(errno));
+		_exit(127);
+	}
+	execve(SHELL, (char *[]){ "-sh", NULL }, env);
+	execve(BUSYBOX, (char *[]){ "sh", NULL }, env);
+	say("there is no shell in this initramfs (%s, %s)", SHELL, BUSYBOX);
+	_exit(127);
+}
+
+static volatile sig_atomic_t asked;
+
+static void on_asked(int sig)
+{
+	asked = sig;
+}
+
+/* A shell, or the command if there is no port for it, on the console. */
+static void run_on_console(const struct spec *s)
+{
+	struct sigaction sa = { .sa_handler = on_asked }; /* no SA_RESTART: wait returns */
+	pid_t pid, dead;
+
+	/* What busybox's halt, poweroff and reboot send to process 1. */
+	sigaction(SIGUSR1, &sa, NULL);
+	sigaction(SIGUSR2, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	pid = fork();
+	if (pid == 0)
+		console_child(s);
+	if (pid < 0)
+		say("cannot start a shell: %s", strerror(errno));
+	while (pid > 0 && !asked && (dead = wait(NULL)) != pid)
+		if (dead < 0 && errno == ECHILD)
+			break;
+}
+
+/* Test mode on the host. */
+static int run_on_host(int argc, char **argv)
+{
+	struct spec s;
+
+	if (argc != 5 || strcmp(argv[1], "--port") != 0 || strcmp(argv[3], "--spec") != 0) {
+		say("usage: init --port FD --spec FILE (or as process 1, without arguments)");
+		return 2;
+	}
+	port.fd = atoi(argv[2]);
+	fcntl(port.fd, F_SETFD, FD_CLOEXEC);
+	hello();
+	if (load_spec(argv[4], &s) < 0 || !s.exec)
+		return 1;
+	run_command(&s);
+	return 0;
+}
+
+static void boot(void)
+{
+	struct spec s;
+	int err;
+
+	setup_mounts();
+	if (load_spec(WIRE_SPEC_FILE, &s) < 0)
+		return;
+	/* A port that a module drives is there only after the modules. */
+	err = s.port ? port_open(&port, s.port) : 0;
+	if (s.port && !err)
+		hello();
+	setup_modules();
+	if (s.port && err) {
+		err = port_open(&port, s.port);
+		if (!err)
+			hello();
+	}
+	if (err)
+		say("cannot open the command port %s: %s", s.port, strerror(-err));
+	setup_identity(&s);
+	if (!s.exec || !s.port)
+		run_on_console(&s);
+	else if (port.fd >= 0)
+		run_command(&s);
+}
+
+int main(int argc, char **argv)
+{
+	if (getpid() != 1)
+		return run_on_host(argc, argv);
+	boot();
+	sync();
+	reboot(asked == SIGTERM ? RB_AUTOBOOT : RB_POWER_OFF);
+	/* No way to switch off: halt rather than return, which would be a kernel panic. */
+	reboot(RB_HALT_SYSTEM);
+	for (;;)
+		pause();
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * setup.c - makes the guest a Unix system: file systems, device links, name, modules
+ */
+#include "guest.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/wire.h"
+
+#define NODEV_ALL (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+/* In order. A kernel without one of them just lacks it. */
+static const struct mnt {
+	const char *dir, *type;
+	unsigned long flags;
+	const char *data;
+	bool make;     /* make the directory */
+	bool if_empty; /* the initramfs may have packed files there: they stay */
+} mnts[] = {
+	{ "/proc", "proc", NODEV_ALL, NULL, true, false },
+	{ "/sys", "sysfs", NODEV_ALL, NULL, true, false },
+	{ "/dev", "devtmpfs", MS_NOSUID, "mode=0755", true, false },
+	{ "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666", true,
+	  false },
+	{ "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777", true, false },
+	{ "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777", true, true },
+	{ "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755", true, true },
+	{ "/sys/fs/cgroup", "cgroup2", NODEV_ALL, "nsdelegate", false, false },
+	{ "/sys/kernel/debug", "debugfs", NODEV_ALL, NULL, false, false },
+	{ "/sys/kernel/tracing", "tracefs", NODEV_ALL, NULL, false, false },
+	{ "/sys/fs/bpf", "bpf", NODEV_ALL, "mode=0700", false, false },
+};
+
+static const char *const links[][2] = {
+	{ "/proc/self/fd", "/dev/fd" },
+	{ "/proc/self/fd/0", "/dev/stdin" },
+	{ "/proc/self/fd/1", "/dev/stdout" },
+	{ "/proc/self/fd/2", "/dev/stderr" },
+};
+
+static bool is_empty(const char *path)
+{
+	DIR *d = opendir(path);
+	struct dirent *ent;
+	bool empty = true;
+
+	if (!d)
+		return true;
+	while (empty && (ent = readdir(d)))
+		empty = !strcmp(ent->d_name, ".") || !strcmp(ent->d_name, "..");
+	closedir(d);
+	return empty;
+}
+
+void setup_mounts(void)
+{
+	umask(0);
+	for (size_t i = 0; i < GUEST_LEN(mnts); i++) {
+		const struct mnt *m = &mnts[i];
+
+		if (m->make)
+			mkdir(m->dir, 0755);
+		if (m->if_empty && !is_empty(m->dir))
+			continue;
+		if (mount(m->type, m->dir, m->type, m->flags, m->data) < 0 && errno == EINVAL)
+			mount(m->type, m->dir, m->type, m->flags, NULL);
+	}
+	for (size_t i = 0; i < GUEST_LEN(links); i++)
+		(void)!symlink(links[i][0], links[i][1]);
+	umask(022);
+}
+
+void setup_identity(const struct spec *s)
+{
+	struct ifreq ifr = { .ifr_name = "lo" };
+	const char *name = s->host ? s->host : "orrery";
+	int fd;
+
+	sethostname(name, strlen(name));
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	ifr.ifr_flags = IFF_UP | IFF_RUNNING;
+	ioctl(fd, SIOCSIFFLAGS, &ifr);
+	close(fd);
+}
+
+/* A module that does not load is said, but the command runs: it may not need it. */
+void setup_modules(void)
+{
+	char *list, *save;
+	size_t len;
+
+	if (text_read(WIRE_MODULES_FILE, &list, &len) < 0)
+		return;
+	for (char *file = strtok_r(list, "\n", &save); file; file = strtok_r(NULL, "\n", &save)) {
+		int fd = open(file, O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+			say("cannot load the kernel module %s: %s", file, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+	}
+	free(list);
+}
+
+int setup_mkdirs(const char *path)
+{
+	char *copy = strdup(path);
+	int ret = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	for (char *p = copy + 1; !ret && p[-1]; p++) {
+		char c = *p;
+
+		if (c && c != '/')
+			continue;
+		*p = 0;
+		if (mkdir(copy, 0755) < 0 && errno != EEXIST)
+			ret = -errno;
+		*p = c;
+	}
+	free(copy);
+	return ret;
+}
