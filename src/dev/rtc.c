@@ -138,10 +138,15 @@ static bool is_time_reg(unsigned reg)
 	       (reg >= REG_WDAY && reg <= REG_YEAR);
 }
 
+static s64 clamp(s64 sec)
+{
+	return sec < RTC_BASE_MIN ? RTC_BASE_MIN : sec > RTC_BASE_MAX ? RTC_BASE_MAX : sec;
+}
+
 /* Copies the time @sec into the registers. */
 static void latch(struct rtc *r, s64 sec)
 {
-	time_t t = (time_t)MIN(MAX(sec, (s64)RTC_BASE_MIN), (s64)RTC_BASE_MAX);
+	time_t t = (time_t)clamp(sec);
 	struct tm tm;
 
 	gmtime_r(&t, &tm);
@@ -170,9 +175,8 @@ static s64 unlatch(const struct rtc *r)
 		.tm_mon = decode(r, m[REG_MONTH]) - 1,
 		.tm_year = decode(r, m[REG_CENTURY]) * 100 + decode(r, m[REG_YEAR]) - 1900,
 	};
-	s64 t = timegm(&tm);
 
-	return MIN(MAX(t, (s64)RTC_BASE_MIN), (s64)RTC_BASE_MAX);
+	return clamp(timegm(&tm));
 }
 
 /* The clock shows @sec from now on, @frac ns into the second. */
