@@ -12,8 +12,6 @@
  * mitigations=off        This CPU does not speculate, so there is nothing to mitigate. Most follows
  *                        from the ARCH_CAPABILITIES MSR; this also leaves indirect branches
  *                        direct instead of through retpolines, which no CPU model bit can say.
- * nokaslr                A kernel unpacked on the host is never relocated; one that unpacks itself
- *                        must not differ. And addresses in messages mean what System.map says.
  * random.trust_cpu=on    RDRAND is the guest's (deterministic) entropy; no waiting for jitter.
  * cryptomgr.notests      The algorithms' self-tests take a noticeable part of a Debian boot.
  * pci=off                There is no PCI; do not look for it.
@@ -26,7 +24,9 @@
  * quiet                  Without --verbose: only errors, as on a Debian installation.
  * earlyprintk=...        With --verbose: messages from before the console is up.
  *
- * Not here, and why. tsc=reliable: the synchronization check must pass honestly. no_timer_check:
+ * Not here, and why. nokaslr: only Linux's own decompressor relocates the kernel, and kernels are
+ * unpacked on the host; the kernel itself does not know the word and would pass it to init.
+ * tsc=reliable: the synchronization check must pass honestly. no_timer_check:
  * a hardware-reduced machine has no timer interrupt to check. i8042.*: the FADT says there is none.
  * reboot=: the FADT's reset register is Linux's first choice. acpi=off: the tables are the
  * topology. clocksource=, lpj=: CPUID leaf 0x15 gives the frequency. init_on_alloc=0, audit=0,
@@ -36,7 +36,7 @@
 #include "board/x86/boot.h"
 
 #define COMMON                                                                                     \
-	"console=ttyS0 panic=-1 mitigations=off nokaslr random.trust_cpu=on cryptomgr.notests "    \
+	"console=ttyS0 panic=-1 mitigations=off random.trust_cpu=on cryptomgr.notests "            \
 	"pci=off swiotlb=noforce idle=halt 8250.nr_uarts=2"
 
 const char *x86_default_cmdline(bool verbose)
