@@ -127,7 +127,7 @@ static void kernel_make_setup(struct kernel_image *k)
 	k->setup_len = SETUP_LEN_2_15 - KERNEL_SETUP_OFF;
 	setup_put(k, SETUP_BOOT_FLAG, 0xaa55, 2);
 	setup_put(k, SETUP_JUMP, 0xeb | (SETUP_LEN_2_15 - SETUP_MAGIC) << 8, 2);
-	memcpy(k->setup + SETUP_MAGIC - KERNEL_SETUP_OFF, "HdrS", 4);
+	memcpy(&k->setup[SETUP_MAGIC - KERNEL_SETUP_OFF], "HdrS", 4);
 	setup_put(k, SETUP_VERSION, 0x20f, 2);
 	setup_put(k, SETUP_LOADFLAGS, LOADFLAG_HIGH, 1);
 	setup_put(k, SETUP_INITRD_MAX, k->initrd_addr_max, 4);
