@@ -40,9 +40,6 @@
 #define OFF_R(n) (OFF(r) + 8 * (n))
 #define OFF_XMM(n) (OFF(x.xmm) + 16 * (n))
 
-/* Host registers by number in an encoding. */
-enum { H_RAX = 0, H_RCX = 1, H_XMM_IMPLIED = 0, H_XMM_REG = 1, H_XMM_RM = 2, H_RSI = 6 };
-
 struct vec {
 	struct codebuf code;
 	size_t code_base; /* bytes of the resume points, which stay */
@@ -50,323 +47,6 @@ struct vec {
 	struct vec_thunk *hash[HASH_SIZE];
 	u64 thunks, flushes;
 };
-
-enum kind {
-	KIND_NONE,
-	KIND_SSE,
-	KIND_X87, /* also MMX: the x87 registers take part */
-	KIND_LDMXCSR,
-	KIND_STMXCSR,
-	KIND_FWAIT,
-};
-
-/* A register operand. */
-struct regop {
-	u8 guest, host;
-	bool read, write;
-};
-
-/* An instruction taken apart, as far as a thunk needs it. */
-struct form {
-	enum kind kind;
-	bool mmx, fp; /* fp: depends on MXCSR and can raise #XM */
-	bool maskmov; /* stores at RDI, implicitly */
-	bool ax16;    /* FNSTSW AX */
-	bool flags_in, flags_out;
-
-	u8 prefix[2], nprefix;
-	bool rex_w;
-	u8 opcode[3], nopcode;
-	bool has_modrm, mem;
-	u8 mod, reg, rm;      /* reg and rm with REX.R and REX.B as bit 3 */
-	u8 host_reg, host_rm; /* as encoded in the thunk */
-	u8 imm[2], nimm;
-
-	struct regop gpr[4], xmm[4];
-	unsigned ngpr, nxmm;
-	u16 mem_size;
-	bool mem_read, mem_write;
-};
-
-/* --- what an instruction is ------------------------------------------------------------------ */
-
-static enum kind classify(const ZydisDecodedInstruction *in)
-{
-	if (in->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
-		return KIND_NONE;
-	switch (in->mnemonic) {
-	case ZYDIS_MNEMONIC_SFENCE:
-	case ZYDIS_MNEMONIC_LFENCE:
-	case ZYDIS_MNEMONIC_MFENCE:
-	case ZYDIS_MNEMONIC_MOVNTI:
-	case ZYDIS_MNEMONIC_CRC32:
-		return KIND_NONE;
-	case ZYDIS_MNEMONIC_LDMXCSR:
-		return KIND_LDMXCSR;
-	case ZYDIS_MNEMONIC_STMXCSR:
-		return KIND_STMXCSR;
-	case ZYDIS_MNEMONIC_FWAIT:
-		return KIND_FWAIT;
-	case ZYDIS_MNEMONIC_FISTTP: /* in the ISA set SSE3 */
-		return KIND_X87;
-	default:
-		break;
-	}
-	switch (in->meta.isa_set) {
-	case ZYDIS_ISA_SET_SSE:
-	case ZYDIS_ISA_SET_SSE2:
-	case ZYDIS_ISA_SET_SSE3:
-	case ZYDIS_ISA_SET_SSSE3:
-	case ZYDIS_ISA_SET_SSE4:
-	case ZYDIS_ISA_SET_SSE42:
-		return in->meta.isa_ext == ZYDIS_ISA_EXT_MMX ? KIND_X87 : KIND_SSE;
-	case ZYDIS_ISA_SET_PENTIUMMMX:
-	case ZYDIS_ISA_SET_SSE2MMX:
-	case ZYDIS_ISA_SET_SSSE3MMX:
-	case ZYDIS_ISA_SET_X87:
-		return KIND_X87;
-	default:
-		return in->meta.isa_ext == ZYDIS_ISA_EXT_X87 ? KIND_X87 : KIND_NONE;
-	}
-}
-
-/* The exception classes of SDM vol. 2, 2.4 name the instructions that can raise #XM. */
-static bool can_raise_xm(const ZydisDecodedInstruction *in)
-{
-	switch (in->mnemonic) {
-	case ZYDIS_MNEMONIC_CVTPI2PS:
-	case ZYDIS_MNEMONIC_CVTPS2PI:
-	case ZYDIS_MNEMONIC_CVTTPS2PI:
-	case ZYDIS_MNEMONIC_CVTPD2PI:
-	case ZYDIS_MNEMONIC_CVTTPD2PI:
-		return true;
-	default:
-		return in->meta.exception_class == ZYDIS_EXCEPTION_CLASS_SSE2 ||
-		       in->meta.exception_class == ZYDIS_EXCEPTION_CLASS_SSE3;
-	}
-}
-
-/* 16-byte operands that need no alignment (SDM vol. 2, each instruction's page). */
-static bool unaligned_ok(const ZydisDecodedInstruction *in)
-{
-	switch (in->mnemonic) {
-	case ZYDIS_MNEMONIC_MOVUPS:
-	case ZYDIS_MNEMONIC_MOVUPD:
-	case ZYDIS_MNEMONIC_MOVDQU:
-	case ZYDIS_MNEMONIC_LDDQU:
-	case ZYDIS_MNEMONIC_MASKMOVDQU:
-	case ZYDIS_MNEMONIC_PCMPESTRI:
-	case ZYDIS_MNEMONIC_PCMPESTRM:
-	case ZYDIS_MNEMONIC_PCMPISTRI:
-	case ZYDIS_MNEMONIC_PCMPISTRM:
-		return true;
-	default:
-		return false;
-	}
-}
-
-static bool nowait(const ZydisDecodedInstruction *in)
-{
-	switch (in->mnemonic) {
-	case ZYDIS_MNEMONIC_FNINIT:
-	case ZYDIS_MNEMONIC_FNCLEX:
-	case ZYDIS_MNEMONIC_FNSTCW:
-	case ZYDIS_MNEMONIC_FNSTSW:
-	case ZYDIS_MNEMONIC_FNSTENV:
-	case ZYDIS_MNEMONIC_FNSAVE:
-	case ZYDIS_MNEMONIC_FENI8087_NOP:
-	case ZYDIS_MNEMONIC_FDISI8087_NOP:
-	case ZYDIS_MNEMONIC_FSETPM287_NOP:
-		return true;
-	default:
-		return false;
-	}
-}
-
-/*
- * Whether MMX state is part of the instruction. (Processors do not enter it for CVTPI2PS and
- * CVTPI2PD from memory: those are plain SSE here.)
- */
-static bool names_mmx(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *ops)
-{
-	unsigned i;
-
-	if (in->mnemonic == ZYDIS_MNEMONIC_EMMS)
-		return true;
-	for (i = 0; i < in->operand_count; i++) {
-		if (ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-		    ZydisRegisterGetClass(ops[i].reg.value) == ZYDIS_REGCLASS_MMX)
-			return true;
-	}
-	return false;
-}
-
-static bool is_env(const ZydisDecodedInstruction *in)
-{
-	return in->mnemonic == ZYDIS_MNEMONIC_FNSTENV || in->mnemonic == ZYDIS_MNEMONIC_FNSAVE ||
-	       in->mnemonic == ZYDIS_MNEMONIC_FLDENV || in->mnemonic == ZYDIS_MNEMONIC_FRSTOR;
-}
-
-/* --- taking it apart ------------------------------------------------------------------------- */
-
-static int take_reg(struct form *f, const ZydisDecodedOperand *op)
-{
-	ZydisRegister r = op->reg.value;
-	ZydisRegisterClass cls = ZydisRegisterGetClass(r);
-	struct regop ro = {
-		.guest = (u8)ZydisRegisterGetId(r),
-		.read = op->actions & ZYDIS_OPERAND_ACTION_MASK_READ,
-		.write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE,
-	};
-	bool in_reg = op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG;
-	bool in_rm = op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM;
-
-	switch (cls) {
-	case ZYDIS_REGCLASS_XMM:
-		ro.host = in_reg ? H_XMM_REG : in_rm ? H_XMM_RM : H_XMM_IMPLIED;
-		if (f->kind == KIND_SSE && in_reg)
-			f->host_reg = ro.host;
-		if (f->kind == KIND_SSE && in_rm)
-			f->host_rm = ro.host;
-		if (f->nxmm == ARRAY_LEN(f->xmm))
-			return -ENOENT;
-		f->xmm[f->nxmm++] = ro;
-		return 0;
-	case ZYDIS_REGCLASS_GPR16:
-	case ZYDIS_REGCLASS_GPR32:
-	case ZYDIS_REGCLASS_GPR64:
-		ro.host = in_reg ? H_RAX : in_rm ? H_RCX : ro.guest;
-		if (in_reg)
-			f->host_reg = ro.host;
-		if (in_rm)
-			f->host_rm = ro.host;
-		if (f->ngpr == ARRAY_LEN(f->gpr) || (!in_reg && !in_rm && ro.guest > X86_RDX))
-			return -ENOENT;
-		f->gpr[f->ngpr++] = ro;
-		return 0;
-	case ZYDIS_REGCLASS_MMX: /* REX.R and REX.B do not reach these */
-		if (in_reg)
-			f->host_reg = f->reg &= 7;
-		if (in_rm)
-			f->host_rm = f->rm &= 7;
-		return 0;
-	default: /* x87 registers are in ModRM as they are; flags come from cpu_flags */
-		return 0;
-	}
-}
-
-static int take_operands(struct form *f, const ZydisDecodedInstruction *in,
-			 const ZydisDecodedOperand *ops)
-{
-	unsigned i;
-	int rc;
-
-	for (i = 0; i < in->operand_count; i++) {
-		const ZydisDecodedOperand *op = &ops[i];
-
-		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-			f->mem_size = op->size / 8;
-			f->mem_read = op->actions & ZYDIS_OPERAND_ACTION_MASK_READ;
-			f->mem_write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-		} else if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
-			/* The implied base of MASKMOV's store is the engine's business. */
-			if (f->maskmov && op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
-				continue;
-			rc = take_reg(f, op);
-			if (rc < 0)
-				return rc;
-		}
-	}
-	/*
-	 * A masked-out byte, or a store that an unmasked x87 exception prevents, leaves memory as
-	 * it was: the engine's copy must be that memory.
-	 */
-	if (f->mem_write && (f->maskmov || (f->kind == KIND_X87 && !f->mmx && !nowait(in))))
-		f->mem_read = true;
-	return f->mem_size > 512 ? -ENOENT : 0;
-}
-
-static int take_encoding(struct form *f, const ZydisDecodedInstruction *in, const u8 *bytes)
-{
-	const ZydisDecodedInstructionRaw *raw = &in->raw;
-	bool rex = in->attributes & ZYDIS_ATTRIB_HAS_REX;
-	unsigned i;
-
-	for (i = 0; i < raw->prefix_count; i++) {
-		u8 p = raw->prefixes[i].value;
-
-		if (raw->prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY && f->nprefix < 2 &&
-		    (p == 0x66 || p == 0xf2 || p == 0xf3) && !memchr(f->prefix, p, f->nprefix))
-			f->prefix[f->nprefix++] = p;
-	}
-	if (in->opcode_map == ZYDIS_OPCODE_MAP_0F || in->opcode_map == ZYDIS_OPCODE_MAP_0F38 ||
-	    in->opcode_map == ZYDIS_OPCODE_MAP_0F3A)
-		f->opcode[f->nopcode++] = 0x0f;
-	else if (in->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
-		return -ENOENT;
-	if (in->opcode_map == ZYDIS_OPCODE_MAP_0F38)
-		f->opcode[f->nopcode++] = 0x38;
-	if (in->opcode_map == ZYDIS_OPCODE_MAP_0F3A)
-		f->opcode[f->nopcode++] = 0x3a;
-	f->opcode[f->nopcode++] = in->opcode;
-
-	f->rex_w = rex && raw->rex.W;
-	f->has_modrm = in->attributes & ZYDIS_ATTRIB_HAS_MODRM;
-	if (f->has_modrm) {
-		f->mem = raw->modrm.mod != 3;
-		f->mod = raw->modrm.mod;
-		f->reg = raw->modrm.reg;
-		f->rm = raw->modrm.rm;
-		if (rex && in->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT) {
-			f->reg |= raw->rex.R << 3;
-			f->rm |= raw->rex.B << 3;
-		}
-	}
-	if (raw->imm[0].size) {
-		f->nimm = raw->imm[0].size / 8 + raw->imm[1].size / 8;
-		if (f->nimm > sizeof(f->imm))
-			return -ENOENT;
-		memcpy(f->imm, bytes + raw->imm[0].offset, f->nimm);
-	}
-	return 0;
-}
-
-static int form_init(struct form *f, const ZydisDecodedInstruction *in,
-		     const ZydisDecodedOperand *ops, const u8 *bytes)
-{
-	int rc;
-
-	*f = (struct form){ .kind = classify(in) };
-	if (f->kind == KIND_NONE)
-		return -ENOENT;
-	rc = take_encoding(f, in, bytes);
-	if (rc < 0)
-		return rc;
-	f->fp = can_raise_xm(in);
-	f->mmx = names_mmx(in, ops);
-	if (f->mmx)
-		f->kind = KIND_X87;
-	f->maskmov = in->mnemonic == ZYDIS_MNEMONIC_MASKMOVQ ||
-		     in->mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU;
-	f->host_reg = f->reg;
-	f->host_rm = f->rm;
-	if (in->cpu_flags) {
-		f->flags_in = in->cpu_flags->tested != 0;
-		f->flags_out = (in->cpu_flags->modified | in->cpu_flags->set_0 |
-				in->cpu_flags->set_1 | in->cpu_flags->undefined) != 0;
-	}
-	rc = take_operands(f, in, ops);
-	if (rc < 0)
-		return rc;
-	f->ax16 = in->mnemonic == ZYDIS_MNEMONIC_FNSTSW && !f->mem;
-	/* 14 and 94 bytes: the 16-bit images, whatever the mode the guest asked from. */
-	if (is_env(in)) {
-		f->rex_w = false;
-		if (f->mem_size == 14 || f->mem_size == 94)
-			f->prefix[f->nprefix++] = 0x66;
-	}
-	return 0;
-}
 
 /* --- emission -------------------------------------------------------------------------------- */
 
@@ -483,7 +163,7 @@ static void put_tail(struct emit *e, const struct vec_thunk *t,
 }
 
 /* The instruction with registers @reg and @rm in its ModRM (@rm is not used for memory). */
-static void put_insn(struct emit *e, const struct form *f, unsigned reg, unsigned rm)
+static void put_insn(struct emit *e, const struct vec_form *f, unsigned reg, unsigned rm)
 {
 	u8 rex = (u8)(f->rex_w << 3 | (reg > 7) << 2 | (!f->mem && rm > 7));
 
@@ -492,13 +172,13 @@ static void put_insn(struct emit *e, const struct form *f, unsigned reg, unsigne
 		PUT(e, 0x40 | rex);
 	put(e, f->opcode, f->nopcode);
 	if (f->has_modrm && f->mem)
-		PUT(e, (u8)((reg & 7) << 3 | H_RSI)); /* [rsi] */
+		PUT(e, (u8)((reg & 7) << 3 | VEC_H_RSI)); /* [rsi] */
 	else if (f->has_modrm)
 		PUT(e, (u8)(0xc0 | (reg & 7) << 3 | (rm & 7)));
 	put(e, f->imm, f->nimm);
 }
 
-static void put_host_insn(struct emit *e, const struct form *f)
+static void put_host_insn(struct emit *e, const struct vec_form *f)
 {
 	if (f->maskmov)
 		PUT(e, 0x48, 0x87, 0xfe); /* xchg rdi, rsi */
@@ -507,7 +187,7 @@ static void put_host_insn(struct emit *e, const struct form *f)
 		PUT(e, 0x48, 0x87, 0xfe);
 }
 
-static void store_gprs(struct emit *e, const struct form *f)
+static void store_gprs(struct emit *e, const struct vec_form *f)
 {
 	unsigned i;
 
@@ -518,15 +198,66 @@ static void store_gprs(struct emit *e, const struct form *f)
 	}
 	if (f->ax16) {
 		PUT(e, 0x66, 0x89);
-		put_rdi(e, H_RAX, OFF_R(X86_RAX));
+		put_rdi(e, VEC_H_RAX, OFF_R(X86_RAX));
 	}
+}
+
+/* A short forward jump (@opcode) over what follows; the result goes to land(). */
+static unsigned put_jump(struct emit *e, u8 opcode)
+{
+	PUT(e, opcode, 0);
+	return e->n;
+}
+
+static void land(struct emit *e, unsigned at)
+{
+	e->b[at - 1] = (u8)(e->n - at);
+}
+
+/*
+ * MXCSR around an instruction. The control bits belong to the caller, the flags to nobody (System
+ * V ABI, 3.2.3), so the guest's flags stay in the host register: while guest and host have the
+ * same control bits, as they nearly always do, the register already holds the guest's value and
+ * nothing is loaded. That matters: a STMXCSR after a LDMXCSR that changed flags costs some 100 ns.
+ * [rsp - 4] keeps the host's value, [rsp - 8] the guest's new one. Clobbers EDX.
+ */
+static void enter_mxcsr(struct emit *e)
+{
+	unsigned same;
+
+	stmxcsr_red(e);
+	PUT(e, 0x8b, 0x54, 0x24, 0xfc, 0x3b); /* mov edx, [rsp - 4]; cmp edx, mxcsr */
+	put_rdi(e, VEC_H_RDX, OFF(x.mxcsr));
+	same = put_jump(e, 0x74);
+	ldmxcsr_guest(e);
+	land(e, same);
+}
+
+/* Clobbers EAX, EDX and flags. */
+static void leave_mxcsr(struct emit *e)
+{
+	unsigned same;
+
+	PUT(e, 0x8b, 0x54, 0x24, 0xf8, 0x3b); /* mov edx, [rsp - 8]; cmp edx, mxcsr */
+	put_rdi(e, VEC_H_RDX, OFF(x.mxcsr));
+	same = put_jump(e, 0x74);
+	PUT(e, 0x89);
+	put_rdi(e, VEC_H_RDX, OFF(x.mxcsr));
+	land(e, same);
+	PUT(e, 0x89, 0xd0, 0x33, 0x44, 0x24, 0xfc); /* mov eax, edx; xor eax, [rsp - 4] */
+	PUT(e, 0xa9, 0xc0, 0xff, 0x00, 0x00);	    /* test eax, 0xffc0 */
+	same = put_jump(e, 0x74);
+	PUT(e, 0x25, 0xc0, 0xff, 0x00, 0x00, 0x31, 0xd0); /* and eax, 0xffc0; xor eax, edx */
+	PUT(e, 0x89, 0x44, 0x24, 0xfc);			  /* host's control, guest's flags */
+	ldmxcsr_red(e);
+	land(e, same);
 }
 
 /*
  * Every XMM operand is loaded, also those that are only written: many scalar forms leave the
  * upper part as it was. A register named twice is loaded twice; only one of the two is written.
  */
-static void put_sse_body(struct emit *e, const struct form *f)
+static void put_sse_body(struct emit *e, const struct vec_form *f)
 {
 	unsigned i;
 
@@ -536,15 +267,11 @@ static void put_sse_body(struct emit *e, const struct form *f)
 		if (f->gpr[i].read)
 			load_gpr(e, f->gpr[i].host, f->gpr[i].guest);
 	}
-	if (f->fp) {
-		stmxcsr_red(e);
-		ldmxcsr_guest(e);
-	}
+	if (f->fp)
+		enter_mxcsr(e);
 	put_host_insn(e, f);
-	if (f->fp) {
-		stmxcsr_guest(e);
-		ldmxcsr_red(e);
-	}
+	if (f->fp)
+		PUT(e, 0x0f, 0xae, 0x5c, 0x24, 0xf8); /* stmxcsr [rsp - 8] */
 	for (i = 0; i < f->nxmm; i++) {
 		if (f->xmm[i].write)
 			store_xmm(e, f->xmm[i].host, f->xmm[i].guest);
@@ -552,15 +279,41 @@ static void put_sse_body(struct emit *e, const struct form *f)
 	store_gprs(e, f);
 	if (f->flags_out)
 		store_flags(e);
+	if (f->fp)
+		leave_mxcsr(e);
 	put_ret(e, 0);
 }
 
 /*
- * FXRSTOR also loads the guest's MXCSR, so the host's is kept on the stack (its control bits are
- * the caller's). FNINIT leaves the x87 unit as the ABI wants it: empty, default control word, and
- * no exception pending.
+ * Leaves the x87 unit as the ABI wants it: empty, default control word, so no exception pending;
+ * its flags are nobody's. EMMS is enough, and much faster than FNINIT, if the control word is
+ * already the default. Then MXCSR's control bits, from [rsp]. Clobbers EDX.
  */
-static void put_x87_body(struct emit *e, const struct form *f)
+static void leave_x87(struct emit *e)
+{
+	unsigned deflt, done, same;
+
+	PUT(e, 0x66, 0x81);
+	put_rdi(e, 7, OFF(x.fcw));
+	PUT(e, 0x7f, 0x03); /* cmp word fcw, 0x37f */
+	deflt = put_jump(e, 0x74);
+	PUT(e, 0xdb, 0xe3); /* fninit */
+	done = put_jump(e, 0xeb);
+	land(e, deflt);
+	PUT(e, 0x0f, 0x77); /* emms */
+	land(e, done);
+	PUT(e, 0x8b);
+	put_rdi(e, VEC_H_RDX, OFF(x.mxcsr));
+	PUT(e, 0x33, 0x14, 0x24);		    /* xor edx, [rsp] */
+	PUT(e, 0xf7, 0xc2, 0xc0, 0xff, 0x00, 0x00); /* test edx, 0xffc0 */
+	same = put_jump(e, 0x74);
+	PUT(e, 0x0f, 0xae, 0x14, 0x24); /* ldmxcsr [rsp] */
+	land(e, same);
+	PUT(e, 0x48, 0x83, 0xc4, 0x08); /* add rsp, 8 */
+}
+
+/* FXRSTOR also loads the guest's MXCSR, so the host's is kept on the stack. */
+static void put_x87_body(struct emit *e, const struct vec_form *f)
 {
 	unsigned i;
 
@@ -578,9 +331,8 @@ static void put_x87_body(struct emit *e, const struct form *f)
 	if (f->flags_out)
 		store_flags(e);
 	PUT(e, 0x48, 0x0f, 0xae);
-	put_rdi(e, 0, OFF(x));			    /* fxsave64 */
-	PUT(e, 0xdb, 0xe3, 0x0f, 0xae, 0x14, 0x24); /* fninit; ldmxcsr [rsp] */
-	PUT(e, 0x48, 0x83, 0xc4, 0x08);
+	put_rdi(e, 0, OFF(x)); /* fxsave64 */
+	leave_x87(e);
 	put_ret(e, 0);
 }
 
@@ -590,13 +342,12 @@ static void put_mask_check(struct emit *e, const struct vec_thunk *t)
 	unsigned at;
 
 	PUT(e, 0x8b);
-	put_rdi(e, H_RAX, OFF(x.mxcsr));
+	put_rdi(e, VEC_H_RAX, OFF(x.mxcsr));
 	PUT(e, 0x25, 0x80, 0x1f, 0xff, 0xff); /* and eax, 0xffff1f80 */
 	PUT(e, 0x3d, 0x80, 0x1f, 0x00, 0x00); /* cmp eax, 0x1f80 */
-	PUT(e, 0x74, 0x00);		      /* je body */
-	at = e->n;
+	at = put_jump(e, 0x74);
 	put_tail(e, t, vec_run_unmasked);
-	e->b[at - 1] = (u8)(e->n - at);
+	land(e, at);
 }
 
 static vec_fn as_fn(const u8 *code)
@@ -604,19 +355,19 @@ static vec_fn as_fn(const u8 *code)
 	return (vec_fn)(uintptr_t)code;
 }
 
-static int generate(struct vec *v, const struct form *f, struct vec_thunk *t)
+static int generate(struct vec *v, const struct vec_form *f, struct vec_thunk *t)
 {
 	struct emit e = { .n = 0 };
 	const u8 *code;
 	unsigned body;
 	int rc;
 
-	if (f->kind == KIND_X87)
+	if (f->kind == VEC_KIND_X87)
 		put_tail(&e, t, vec_run_x87);
 	else if (f->fp)
 		put_mask_check(&e, t);
 	body = e.n;
-	if (f->kind == KIND_X87)
+	if (f->kind == VEC_KIND_X87)
 		put_x87_body(&e, f);
 	else
 		put_sse_body(&e, f);
@@ -627,7 +378,7 @@ static int generate(struct vec *v, const struct form *f, struct vec_thunk *t)
 	t->body = as_fn(code + body);
 	t->end = code + e.n;
 	if (f->fp)
-		t->resume = f->kind == KIND_X87 ? v->resume_x87 : v->resume_sse;
+		t->resume = f->kind == VEC_KIND_X87 ? v->resume_x87 : v->resume_sse;
 	return 0;
 }
 
@@ -649,7 +400,7 @@ static int generate_resume(struct vec *v)
 	e.n = 0;
 	PUT(&e, 0x48, 0x0f, 0xae);
 	put_rdi(&e, 0, OFF(x)); /* fxsave64: MXCSR too */
-	PUT(&e, 0xdb, 0xe3, 0x0f, 0xae, 0x14, 0x24, 0x48, 0x83, 0xc4, 0x08);
+	leave_x87(&e);
 	put_ret(&e, X86_FAULT);
 	rc = codebuf_add(&v->code, e.b, e.n, 16, &v->resume_x87);
 	v->code_base = v->code.len;
@@ -658,7 +409,7 @@ static int generate_resume(struct vec *v)
 
 /* --- the cache ------------------------------------------------------------------------------- */
 
-static void make_key(const struct form *f, u8 key[20])
+static void make_key(const struct vec_form *f, u8 key[20])
 {
 	struct emit e = { .n = 0 };
 
@@ -682,38 +433,39 @@ static unsigned hash_key(const u8 key[20])
 	return (unsigned)((a ^ a >> 29) * 0xc4ceb9fe1a85ec53ull >> (64 - HASH_BITS));
 }
 
-static void describe(const struct form *f, const ZydisDecodedInstruction *in, struct vec_thunk *t)
+static void describe(const struct vec_form *f, const ZydisDecodedInstruction *in,
+		     struct vec_thunk *t)
 {
 	struct vec_insn *vi = &t->insn;
 
 	vi->mem_size = f->mem_size;
 	vi->mem_read = f->mem_read;
 	vi->mem_write = f->mem_write;
-	vi->mem_align = f->mem_size == 16 && !unaligned_ok(in) ? 16 : 1;
-	if (f->kind == KIND_X87) {
-		t->waits = !nowait(in);
+	vi->mem_align = f->mem_size == 16 && !vec_unaligned_ok(in) ? 16 : 1;
+	if (f->kind == VEC_KIND_X87) {
+		t->waits = !vec_nowait(in);
 		vi->cls = f->mmx ? VEC_MMX : t->waits ? VEC_X87 : VEC_X87_NOWAIT;
-		if (is_env(in) && f->mem_write)
+		if (vec_is_env(in) && f->mem_write)
 			t->env = f->nprefix ? VEC_ENV_16 : VEC_ENV_32;
 	} else {
 		vi->cls = VEC_SSE;
 	}
 }
 
-static bool get_plain(const struct form *f, struct vec_insn *ret)
+static bool get_plain(const struct vec_form *f, struct vec_insn *ret)
 {
 	struct vec_insn vi = { .cls = VEC_SSE, .mem_size = 4, .mem_align = 1 };
 
 	switch (f->kind) {
-	case KIND_LDMXCSR:
+	case VEC_KIND_LDMXCSR:
 		vi.fn = vec_ldmxcsr;
 		vi.mem_read = true;
 		break;
-	case KIND_STMXCSR:
+	case VEC_KIND_STMXCSR:
 		vi.fn = vec_stmxcsr;
 		vi.mem_write = true;
 		break;
-	case KIND_FWAIT:
+	case VEC_KIND_FWAIT:
 		vi = (struct vec_insn){ .fn = vec_fwait, .cls = VEC_FWAIT, .mem_align = 1 };
 		break;
 	default:
@@ -727,12 +479,12 @@ int vec_get(struct vec *v, const ZydisDecodedInstruction *insn, const ZydisDecod
 	    const u8 *bytes, struct vec_insn *ret)
 {
 	struct vec_thunk *t;
-	struct form f;
+	struct vec_form f;
 	unsigned h;
 	u8 key[20];
 	int rc;
 
-	rc = form_init(&f, insn, ops, bytes);
+	rc = vec_form_init(&f, insn, ops, bytes);
 	if (rc < 0)
 		return rc;
 	if (get_plain(&f, ret))

@@ -22,8 +22,8 @@
 struct vec; /* thunks of a VM and the code arena they live in */
 
 /*
- * @mem points to a 64-byte aligned buffer of at least 512 bytes that holds the memory operand
- * (filled before if it is read, taken after if it is written). c->x.mxcsr_mask is never changed.
+ * @mem points to the memory operand: a buffer (filled before if it is read, taken after if it is
+ * written) or guest RAM itself, aligned to mem_align. c->x.mxcsr_mask is never changed.
  */
 typedef int (*vec_fn)(struct x86_cpu *c, void *mem);
 

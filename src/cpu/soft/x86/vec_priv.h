@@ -7,6 +7,65 @@
 
 #include "cpu/soft/x86/vec.h"
 
+/* Host registers by number in an encoding. */
+enum {
+	VEC_H_RAX = 0,
+	VEC_H_RCX = 1,
+	VEC_H_RDX = 2,
+	VEC_H_XMM_IMPLIED = 0,
+	VEC_H_XMM_REG = 1,
+	VEC_H_XMM_RM = 2,
+	VEC_H_RSI = 6
+};
+
+enum vec_kind {
+	VEC_KIND_NONE,
+	VEC_KIND_SSE,
+	VEC_KIND_X87, /* also MMX: the x87 registers take part */
+	VEC_KIND_LDMXCSR,
+	VEC_KIND_STMXCSR,
+	VEC_KIND_FWAIT,
+};
+
+/* A register operand. */
+struct vec_regop {
+	u8 guest, host;
+	bool read, write;
+};
+
+/* An instruction taken apart, as far as a thunk needs it. */
+struct vec_form {
+	enum vec_kind kind;
+	bool mmx, fp; /* fp: depends on MXCSR and can raise #XM */
+	bool maskmov; /* stores at RDI, implicitly */
+	bool ax16;    /* FNSTSW AX */
+	bool flags_in, flags_out;
+
+	u8 prefix[2], nprefix;
+	bool rex_w;
+	u8 opcode[3], nopcode;
+	bool has_modrm, mem;
+	u8 mod, reg, rm;      /* reg and rm with REX.R and REX.B as bit 3 */
+	u8 host_reg, host_rm; /* as encoded in the thunk */
+	u8 imm[2], nimm;
+
+	struct vec_regop gpr[4], xmm[4];
+	unsigned ngpr, nxmm;
+	u16 mem_size;
+	bool mem_read, mem_write;
+};
+
+/*
+ * Takes an instruction apart. 0, or -ENOENT if it is none of ours. The rest: facts about one that
+ * is. A 16-byte operand without alignment; an x87 instruction that does not report a pending
+ * exception; FNSTENV, FNSAVE, FLDENV, FRSTOR.
+ */
+int vec_form_init(struct vec_form *f, const ZydisDecodedInstruction *in,
+		  const ZydisDecodedOperand *ops, const u8 *bytes);
+bool vec_unaligned_ok(const ZydisDecodedInstruction *in);
+bool vec_nowait(const ZydisDecodedInstruction *in);
+bool vec_is_env(const ZydisDecodedInstruction *in);
+
 /* Which x87 memory image a thunk stores, so that its pointers can be scrubbed. */
 enum vec_env { VEC_ENV_NONE, VEC_ENV_16, VEC_ENV_32 };
 
