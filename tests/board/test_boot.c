@@ -268,7 +268,7 @@ static void refusals(void **state)
 /* Kernel at 16-24 MiB in 64 MiB of RAM: an initrd of 40 MiB fits, one byte more does not. */
 static void initrd_fits_exactly(void **state)
 {
-	u8 *initrd = calloc(1, 4096 * MIB >> 4);
+	u8 *initrd = calloc(1, 41 * MIB);
 	struct rig g;
 
 	rig_new(&g, KERNEL_ENTRY_LINUX64, 64 * MIB);

@@ -14,15 +14,16 @@
  *                        direct instead of through retpolines, which no CPU model bit can say.
  * random.trust_cpu=on    RDRAND is the guest's (deterministic) entropy; no waiting for jitter.
  * cryptomgr.notests      The algorithms' self-tests take a noticeable part of a Debian boot.
- * pci=off                There is no PCI; do not look for it.
- * swiotlb=noforce        Above 4 GiB of RAM Linux takes 64 MiB for bounce buffers that virtio-mmio
- *                        never uses here.
- * idle=halt              The REALTIME hint, which keeps the native spinlocks (see cpuid.c), also
- *                        makes Debian's kernels load cpuidle-haltpoll, which spins before it halts.
- *                        A real machine with these CPUs would halt.
- * 8250.nr_uarts=2        There are two UARTs; four would be probed.
- * quiet                  Without --verbose: only errors, as on a Debian installation.
- * earlyprintk=...        With --verbose: messages from before the console is up.
+ * initcall_blacklist=jent_mod_init
+ *                        The jitter entropy source tests itself at length. It measures how
+ * irregular execution times are; here they are regular by design. pci=off                There is
+ * no PCI; do not look for it. swiotlb=noforce        Above 4 GiB of RAM Linux takes 64 MiB for
+ * bounce buffers that virtio-mmio never uses here. idle=halt              The REALTIME hint, which
+ * keeps the native spinlocks (see cpuid.c), also makes Debian's kernels load cpuidle-haltpoll,
+ * which spins before it halts. A real machine with these CPUs would halt. 8250.nr_uarts=2 There are
+ * two UARTs; four would be probed. quiet                  Without --verbose: only errors, as on a
+ * Debian installation. earlyprintk=...        With --verbose: messages from before the console is
+ * up.
  *
  * Not here, and why. nokaslr: only Linux's own decompressor relocates the kernel, and kernels are
  * unpacked on the host; the kernel itself does not know the word and would pass it to init.
@@ -37,7 +38,7 @@
 
 #define COMMON                                                                                     \
 	"console=ttyS0 panic=-1 mitigations=off random.trust_cpu=on cryptomgr.notests "            \
-	"pci=off swiotlb=noforce idle=halt 8250.nr_uarts=2"
+	"initcall_blacklist=jent_mod_init pci=off swiotlb=noforce idle=halt 8250.nr_uarts=2"
 
 const char *x86_default_cmdline(bool verbose)
 {
