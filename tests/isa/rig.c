@@ -112,7 +112,7 @@ static int op_apic_rdmsr(struct x86_cpu *c, u32 msr, u64 *ret)
 {
 	if (msr == 0x8ff)
 		return X86_FAULT;
-	*ret = msr == 0x1b ? rig_of(c)->apic_base : msr;
+	*ret = msr == 0x1b ? rig_of(c)->apic_base : msr == 0x6e0 ? rig_of(c)->deadline : msr;
 	return 0;
 }
 
@@ -120,7 +120,8 @@ static int op_apic_wrmsr(struct x86_cpu *c, u32 msr, u64 v)
 {
 	if (msr == 0x8ff)
 		return X86_FAULT;
-	rig_of(c)->last_apic_val = v;
+	if (msr == 0x6e0)
+		rig_of(c)->deadline = v;
 	return 0;
 }
 

@@ -50,7 +50,7 @@ struct rig {
 	struct x86_cpu c;
 	u8 mem[RIG_MEM];
 	gva_t absent[4]; /* page addresses that fault; 0: none */
-	u64 tsc, cr8, apic_base, last_apic_val;
+	u64 tsc, cr8, apic_base, deadline;
 	unsigned flush_all, flush_nonglobal, flush_page, mode_changed;
 	gva_t flushed;
 	unsigned reads, writes, user_accesses, explicit_accesses;

@@ -6,8 +6,7 @@
 
 #include <stdlib.h>
 
-/* --- segment registers
- * ---------------------------------------------------------------------------- */
+/* --- segment registers ------------------------------------------------------------------------ */
 
 struct load_case {
 	u16 sel;
@@ -102,7 +101,12 @@ static void test_load_effects(void **state)
 	assert_int_equal(r->c.seg[X86_FS].limit, 0x12345fff);
 	assert_int_equal(r->c.segbase[X86_FS], 0xabcdef);
 	assert_int_equal(rig_get(r, RIG_GDT + SEL_FREE + 5, 1), 0x93); /* accessed */
-	/* A page fault on the table leaves everything; so does one on setting the bit. */
+	/* The whole descriptor must be inside the table's limit. */
+	r->c.gdtr.limit = SEL_FREE + 6;
+	assert_fault(r, x86_load_seg(&r->c, X86_FS, SEL_FREE), X86_GP, SEL_FREE);
+	r->c.gdtr.limit = SEL_FREE + 7;
+	assert_int_equal(x86_load_seg(&r->c, X86_FS, SEL_FREE), 0);
+	/* A page fault on the table leaves everything. */
 	r->absent[0] = RIG_GDT;
 	assert_fault(r, x86_load_seg(&r->c, X86_FS, SEL_DATA0), X86_PF_EXC, 0);
 	r->absent[0] = 0;
@@ -193,8 +197,7 @@ static void test_inspect(void **state)
 	free(r);
 }
 
-/* --- far transfers
- * ------------------------------------------------------------------------------------ */
+/* --- far transfers ---------------------------------------------------------------------------- */
 
 static void test_jmp(void **state)
 {
@@ -294,6 +297,8 @@ static void test_gate_64(void **state)
 	rig_put(r, RIG_GDT + SEL_GATE + 5, 1, 0xec);
 	rig_put(r, RIG_GDT + SEL_GATE + 2, 2, SEL_CODE0); /* not 64-bit */
 	assert_fault(r, x86_far_call(&r->c, SEL_GATE | 3, 0, 4, 0), X86_GP, SEL_CODE0);
+	rig_put(r, RIG_GDT + SEL_GATE + 2, 2, SEL_LD_CODE);
+	assert_fault(r, x86_far_call(&r->c, SEL_GATE | 3, 0, 4, 0), X86_GP, SEL_LD_CODE);
 	free(r);
 }
 
@@ -321,8 +326,7 @@ static void test_gate_params(void **state)
 	free(r);
 }
 
-/* --- IRET
- * ---------------------------------------------------------------------------------------------- */
+/* --- IRET ------------------------------------------------------------------------------------- */
 
 static void put_iret64(struct rig *r, u64 rip, u64 cs, u64 flags, u64 rsp, u64 ss)
 {
@@ -450,8 +454,7 @@ static void test_real_transfers(void **state)
 	free(r);
 }
 
-/* --- SYSCALL, SYSENTER, POPF
- * ------------------------------------------------------------------------------ */
+/* --- SYSCALL, SYSENTER, POPF ------------------------------------------------------------------ */
 
 static void test_syscall(void **state)
 {

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- reset, INIT, SIPI (SDM vol. 3, table 9-1)
- * ------------------------------------------------------- */
+/* --- reset, INIT, SIPI (SDM vol. 3, table 9-1) ------------------------------------------------ */
 
 static void test_reset(void **state)
 {
@@ -68,8 +67,7 @@ static void test_init_sipi(void **state)
 	free(r);
 }
 
-/* --- control registers
- * ---------------------------------------------------------------------------------- */
+/* --- control registers ------------------------------------------------------------------------ */
 
 static void test_cr0(void **state)
 {
@@ -249,8 +247,7 @@ static void test_invpcid(void **state)
 	free(r);
 }
 
-/* --- debug registers
- * -------------------------------------------------------------------------------------- */
+/* --- debug registers -------------------------------------------------------------------------- */
 
 static void test_debug_regs(void **state)
 {
@@ -307,9 +304,7 @@ static void test_debug_match(void **state)
 	free(r);
 }
 
-/* --- MSRs
- * --------------------------------------------------------------------------------------------------
- */
+/* --- MSRs ------------------------------------------------------------------------------------- */
 
 static void test_msr_unknown(void **state)
 {
@@ -434,7 +429,7 @@ static void test_msr_special(void **state)
 	assert_int_equal(x86_rdmsr(c, 0x832, &v), 0);
 	assert_int_equal(v, 0x832);
 	assert_int_equal(x86_wrmsr(c, 0x6e0, 0x99), 0);
-	assert_int_equal(r->last_apic_val, 0x99);
+	assert_int_equal(r->deadline, 0x99);
 	/* EFER.LMA cannot be written, NX changes translations. */
 	unsigned n = r->flush_all;
 	assert_int_equal(x86_wrmsr(c, 0xc0000080, EFER_LME), 0);
@@ -443,9 +438,32 @@ static void test_msr_special(void **state)
 	free(r);
 }
 
-/* --- CPUID
- * --------------------------------------------------------------------------------------------------
- */
+/* The APIC counts without IA32_TSC_ADJUST; deadlines are translated on the way, also armed ones. */
+static void test_deadline_adjust(void **state)
+{
+	struct rig *r = rig_new();
+	struct x86_cpu *c = &r->c;
+	u64 v;
+
+	assert_int_equal(x86_wrmsr(c, 0x3b, 1000), 0);
+	assert_int_equal(x86_wrmsr(c, 0x6e0, 5000), 0);
+	assert_int_equal(r->deadline, 4000);
+	assert_int_equal(x86_rdmsr(c, 0x6e0, &v), 0);
+	assert_int_equal(v, 5000);
+	assert_int_equal(x86_wrmsr(c, 0x3b, (u64)-1000), 0);
+	assert_int_equal(r->deadline, 6000);
+	assert_int_equal(x86_wrmsr(c, 0x6e0, ~0ull), 0);
+	assert_int_equal(r->deadline, ~0ull);
+	assert_int_equal(x86_wrmsr(c, 0x6e0, 0), 0);
+	assert_int_equal(r->deadline, 0);
+	assert_int_equal(x86_wrmsr(c, 0x3b, 1000), 0);
+	assert_int_equal(r->deadline, 0);
+	assert_int_equal(x86_wrmsr(c, 0x6e0, 1), 0); /* long past, not far ahead */
+	assert_int_equal(r->deadline, 1);
+	free(r);
+}
+
+/* --- CPUID ------------------------------------------------------------------------------------ */
 
 static void test_cpuid(void **state)
 {
@@ -488,8 +506,7 @@ static void test_cpuid(void **state)
 	free(r);
 }
 
-/* --- I/O permission (SDM vol. 1, 19.5.2)
- * ----------------------------------------------------------------------- */
+/* --- I/O permission (SDM vol. 1, 19.5.2) ------------------------------------------------------ */
 
 static void test_io_check(void **state)
 {
@@ -531,8 +548,8 @@ int main(void)
 		cmocka_unit_test(test_xsetbv),	    cmocka_unit_test(test_invpcid),
 		cmocka_unit_test(test_debug_regs),  cmocka_unit_test(test_debug_match),
 		cmocka_unit_test(test_msr_unknown), cmocka_unit_test(test_msr_values),
-		cmocka_unit_test(test_msr_special), cmocka_unit_test(test_cpuid),
-		cmocka_unit_test(test_io_check),
+		cmocka_unit_test(test_msr_special), cmocka_unit_test(test_deadline_adjust),
+		cmocka_unit_test(test_cpuid),	    cmocka_unit_test(test_io_check),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,6 +93,8 @@ static void build_4level(struct rig *r, struct table *t)
 		e->v = random_bits(M_4LEVEL) | (u64)(0x10000 + 0x1000 * (4 - level));
 		if (level == (int)leaf) {
 			e->v = (e->v & ~0x000ffffffffff000ull) | t->frame | (leaf ? 0x80 : 0);
+			if (leaf && chance(2))
+				e->v |= BIT(12); /* PAT */
 			if (leaf == 1)
 				rsvd |= 0x1fe000;
 			if (leaf == 2)
@@ -131,6 +133,8 @@ static void build_pae(struct rig *r, struct table *t)
 		e->v = random_bits(M_PAE) | 0x12000;
 		if (level == (int)leaf) {
 			e->v = (e->v & ~0x000ffffffffff000ull) | t->frame | (leaf ? 0x80 : 0);
+			if (leaf && chance(2))
+				e->v |= BIT(12); /* PAT */
 			if (leaf)
 				rsvd |= 0x1fe000;
 		}
@@ -152,6 +156,7 @@ static void build_32(struct rig *r, struct table *t)
 	e->v = random_bits(M_32);
 	if (big) {
 		t->frame = (rnd() & 0xffffffffffull) & ~(BIT(22) - 1);
+		e->v |= chance(2) ? BIT(12) : 0; /* PAT */
 		e->v |= 0x80 | (t->frame & 0xffc00000) | (t->frame >> 32) << 13;
 		spoil(e, BIT(21), 0);
 		return;

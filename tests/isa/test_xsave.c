@@ -169,6 +169,15 @@ static void test_xsave_forms(void **state)
 	assert_int_equal(rig_get(r, AREA + 512, 8), 3);
 	assert_true(area_is(r, 576, 256, 0));
 
+	/* MXCSR alone puts SSE in use. */
+	memset(r->c.x.xmm, 0, sizeof(r->c.x.xmm));
+	assert_int_equal(x86_xsave(&r->c, AREA, 2, X86_XSAVE, true), 0);
+	assert_int_equal(rig_get(r, AREA + 512, 8), 3);
+	r->c.x.mxcsr = 0x1f80;
+	assert_int_equal(x86_xsave(&r->c, AREA, 2, X86_XSAVE, true), 0);
+	assert_int_equal(rig_get(r, AREA + 512, 8), 1);
+	r->c.x.mxcsr = 0x1fa0;
+
 	/* XSAVEC writes both words of the header. */
 	memset(r->mem + AREA, 0xcc, 1024);
 	assert_int_equal(x86_xsave(&r->c, AREA, 7, X86_XSAVEC, true), 0);

@@ -31,8 +31,7 @@ static int gp0(struct x86_cpu *c)
 	return x86_fault_err(c, X86_GP, 0);
 }
 
-/* --- CR0, CR3, CR4, CR8
- * ----------------------------------------------------------------------------- */
+/* --- CR0, CR3, CR4, CR8 ----------------------------------------------------------------------- */
 
 int x86_cr_read(struct x86_cpu *c, unsigned n, u64 *ret)
 {
@@ -167,8 +166,7 @@ int x86_cr_write(struct x86_cpu *c, unsigned n, u64 v)
 	}
 }
 
-/* --- debug registers (SDM vol. 3, 17.2)
- * -------------------------------------------------------------- */
+/* --- debug registers (SDM vol. 3, 17.2) ------------------------------------------------------- */
 
 static int dr_check(struct x86_cpu *c, unsigned *n)
 {
@@ -269,8 +267,7 @@ u64 x86_dr_match_io(const struct x86_cpu *c, u16 port, unsigned size)
 	return hit;
 }
 
-/* --- XCR0, INVPCID, I/O permission
- * --------------------------------------------------------------------- */
+/* --- XCR0, INVPCID, I/O permission ------------------------------------------------------------ */
 
 int x86_xsetbv(struct x86_cpu *c, u32 n, u64 v)
 {

@@ -66,8 +66,7 @@ static void set_cs(struct x86_cpu *c, const struct x86_seg *cs, unsigned cpl, u6
 	c->rip = rip;
 }
 
-/* --- JMP and CALL --------------------------------------------------------------------------------
- */
+/* --- JMP and CALL ----------------------------------------------------------------------------- */
 
 static int far_real(struct x86_cpu *c, u16 sel, u64 off, bool call, unsigned opsize, u64 next)
 {
@@ -247,8 +246,7 @@ int x86_far_call(struct x86_cpu *c, u16 sel, u64 off, unsigned opsize, u64 next)
 	return far_transfer(c, sel, off, true, opsize, next);
 }
 
-/* --- RET and IRET --------------------------------------------------------------------------------
- */
+/* --- RET and IRET ----------------------------------------------------------------------------- */
 
 /* What a return has read so far. */
 struct ret_frame {
@@ -472,8 +470,7 @@ int x86_iret(struct x86_cpu *c, unsigned opsize)
 	return iret_prot(c, opsize);
 }
 
-/* --- SYSCALL, SYSENTER ---------------------------------------------------------------------------
- */
+/* --- SYSCALL, SYSENTER ------------------------------------------------------------------------ */
 
 /* Flat segments as these instructions load them, without looking at any table. */
 static void flat_segs(struct x86_cpu *c, u16 cs, u16 ss, bool code64)

@@ -34,8 +34,7 @@ static int idt_fault(struct x86_cpu *c, const struct event *ev, u8 exc)
 	return x86_fault_err(c, exc, idt_err(ev->vector));
 }
 
-/* --- real mode -----------------------------------------------------------------------------------
- */
+/* --- real mode -------------------------------------------------------------------------------- */
 
 static int deliver_real(struct x86_cpu *c, const struct event *ev)
 {
@@ -57,8 +56,7 @@ static int deliver_real(struct x86_cpu *c, const struct event *ev)
 	return 0;
 }
 
-/* --- gates
- * ----------------------------------------------------------------------------------------- */
+/* --- gates ------------------------------------------------------------------------------------ */
 
 struct idt_gate {
 	u64 off;
@@ -205,8 +203,7 @@ static int deliver_prot(struct x86_cpu *c, const struct event *ev)
 	return 0;
 }
 
-/* --- table 6-5
- * ------------------------------------------------------------------------------------- */
+/* --- table 6-5 -------------------------------------------------------------------------------- */
 
 enum exc_class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
 

@@ -81,8 +81,7 @@ static int gp0(struct x86_cpu *c)
 	return x86_fault_err(c, X86_GP, 0);
 }
 
-/* --- features that bring registers
- * ------------------------------------------------------------------ */
+/* --- features that bring registers ------------------------------------------------------------ */
 
 static bool has_tsc_adjust(const struct x86_cpu *c)
 {
@@ -124,8 +123,7 @@ static bool is_apic_msr(u32 msr)
 	       (msr >= MSR_X2APIC && msr <= MSR_X2APIC + 0xff);
 }
 
-/* --- memory types (the emulated CPU has no caches; the registers only remember)
- * ----------------------- */
+/* --- memory types (the emulated CPU has no caches; the registers only remember) --------------- */
 
 static bool memtype_valid(u8 t)
 {
@@ -187,8 +185,60 @@ static int mtrr_write(struct x86_cpu *c, u32 msr, u64 v)
 	return 0;
 }
 
-/* --- read
- * ------------------------------------------------------------------------------------------- */
+/* --- the time-stamp counter ------------------------------------------------------------------- */
+
+/*
+ * The local APIC knows the counter without IA32_TSC_ADJUST, so a deadline, which software gives
+ * in adjusted ticks, is translated here. A deadline before the counter's own beginning is over.
+ */
+static u64 deadline_to_apic(const struct x86_cpu *c, u64 v)
+{
+	s64 adjust = (s64)c->tsc_adjust;
+	u64 raw = v - c->tsc_adjust;
+
+	if (v == 0)
+		return 0; /* disarmed */
+	if (adjust > 0 && v <= c->tsc_adjust)
+		return 1;
+	if (adjust < 0 && raw < v)
+		return UINT64_MAX;
+	return raw;
+}
+
+static u64 deadline_from_apic(const struct x86_cpu *c, u64 raw)
+{
+	return raw ? raw + c->tsc_adjust : 0;
+}
+
+static int apic_rdmsr(struct x86_cpu *c, u32 msr, u64 *ret)
+{
+	u64 v;
+
+	if (c->ops->apic_rdmsr(c, msr, &v))
+		return gp0(c);
+	*ret = msr == MSR_TSC_DEADLINE ? deadline_from_apic(c, v) : v;
+	return 0;
+}
+
+static int apic_wrmsr(struct x86_cpu *c, u32 msr, u64 v)
+{
+	if (msr == MSR_TSC_DEADLINE)
+		v = deadline_to_apic(c, v);
+	return c->ops->apic_wrmsr(c, msr, v) ? gp0(c) : 0;
+}
+
+/* An armed deadline keeps its value, which now means another moment. */
+static void set_tsc_adjust(struct x86_cpu *c, u64 adjust)
+{
+	u64 deadline;
+	bool armed = !apic_rdmsr(c, MSR_TSC_DEADLINE, &deadline) && deadline;
+
+	c->tsc_adjust = adjust;
+	if (armed)
+		apic_wrmsr(c, MSR_TSC_DEADLINE, deadline);
+}
+
+/* --- read ------------------------------------------------------------------------------------- */
 
 /* Registers that only exist with a CPUID feature. 1: read, 0: not one of them. */
 static int feature_rdmsr(struct x86_cpu *c, u32 msr, u64 *ret)
@@ -270,7 +320,7 @@ int x86_rdmsr(struct x86_cpu *c, u32 msr, u64 *ret)
 	if (c->cpl)
 		return gp0(c);
 	if (is_apic_msr(msr))
-		return c->ops->apic_rdmsr(c, msr, ret) ? gp0(c) : 0;
+		return apic_rdmsr(c, msr, ret);
 	if (feature_rdmsr(c, msr, ret))
 		return 0;
 	r = plain_msr(c, msr);
@@ -298,8 +348,7 @@ int x86_rdmsr(struct x86_cpu *c, u32 msr, u64 *ret)
 	}
 }
 
-/* --- write
- * ------------------------------------------------------------------------------------------ */
+/* --- write ------------------------------------------------------------------------------------ */
 
 static int efer_write(struct x86_cpu *c, u64 v)
 {
@@ -349,7 +398,7 @@ static int feature_wrmsr(struct x86_cpu *c, u32 msr, u64 v)
 	case MSR_TSC_ADJUST:
 		if (!has_tsc_adjust(c))
 			return gp0(c);
-		c->tsc_adjust = v;
+		set_tsc_adjust(c, v);
 		return 0;
 	case MSR_SPEC_CTRL:
 		if (!spec_ctrl_mask(c))
@@ -405,13 +454,13 @@ int x86_wrmsr(struct x86_cpu *c, u32 msr, u64 v)
 	if (c->cpl)
 		return gp0(c);
 	if (is_apic_msr(msr))
-		return c->ops->apic_wrmsr(c, msr, v) ? gp0(c) : 0;
+		return apic_wrmsr(c, msr, v);
 	if (msr == MSR_MTRR_DEF_TYPE || mtrr_fixed(c, msr) || mtrr_var(c, msr))
 		return mtrr_write(c, msr, v);
 	switch (msr) {
 	case MSR_TSC:
 		/* IA32_TSC_ADJUST moves by as much as the counter does (SDM vol. 3, 17.17.3). */
-		c->tsc_adjust = v - c->ops->tsc(c);
+		set_tsc_adjust(c, v - c->ops->tsc(c));
 		return 0;
 	case MSR_BIOS_SIGN_ID:
 		c->ucode_rev = v; /* until the next CPUID.1 */

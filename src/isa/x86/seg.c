@@ -7,7 +7,7 @@
  */
 #include "isa/x86/sys_priv.h"
 
-/* --- descriptors ---------------------------------------------------------------------------- */
+/* --- descriptors ------------------------------------------------------------------------------ */
 
 /* The address of a descriptor of @len bytes, or X86_FAULT beyond the table's limit. */
 static int desc_addr(struct x86_cpu *c, u16 sel, unsigned len, u8 vec, gva_t *ret)
@@ -187,8 +187,7 @@ void x86_drop_segs(struct x86_cpu *c, unsigned cpl)
 	}
 }
 
-/* --- LDTR, TR ----------------------------------------------------------------------------------
- */
+/* --- LDTR, TR --------------------------------------------------------------------------------- */
 
 static int sysreg_allowed(struct x86_cpu *c)
 {
@@ -253,8 +252,7 @@ int x86_ltr(struct x86_cpu *c, u16 sel)
 	return 0;
 }
 
-/* --- LAR, LSL, VERR, VERW ------------------------------------------------------------------------
- */
+/* --- LAR, LSL, VERR, VERW --------------------------------------------------------------------- */
 
 /*
  * Reads @sel for inspection. 1 and the descriptor, 0 if it cannot be had, -X86_FAULT.
@@ -326,7 +324,7 @@ int x86_verr(struct x86_cpu *c, u16 sel, bool write)
 	return !seg_is_code(&s) || (s.attr & TYPE_READABLE);
 }
 
-/* --- stacks ---------------------------------------------------------------------------------- */
+/* --- stacks ----------------------------------------------------------------------------------- */
 
 static u64 stack_mask(const struct x86_stack *st)
 {

@@ -34,8 +34,7 @@ _Static_assert(offsetof(struct x86_xstate, xmm) == OFF_XMM, "FXSAVE layout");
 _Static_assert(offsetof(struct x86_xstate, xstate_bv) == OFF_HEADER, "XSAVE layout");
 _Static_assert(offsetof(struct x86_xstate, ymmh) == OFF_AVX, "XSAVE layout");
 
-/* --- memory
- * --------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 /* Byte ranges of the image that an instruction writes: offset and length, multiples of 8. */
 struct ranges {
@@ -95,8 +94,7 @@ static unsigned vregs(const struct x86_cpu *c)
 	return x86_code64(c) ? 16 : 8;
 }
 
-/* --- image <-> state
- * -------------------------------------------------------------------------------- */
+/* --- image <-> state -------------------------------------------------------------------------- */
 
 /* The state as it appears in memory. */
 static void image_of(const struct x86_cpu *c, struct x86_xstate *img)
@@ -164,8 +162,7 @@ static u64 xinuse(const struct x86_cpu *c, const struct x86_xstate *img)
 	return use;
 }
 
-/* --- FXSAVE, FXRSTOR
- * -------------------------------------------------------------------------------- */
+/* --- FXSAVE, FXRSTOR -------------------------------------------------------------------------- */
 
 static int fx_check(struct x86_cpu *c, gva_t a)
 {
@@ -215,8 +212,7 @@ int x86_fxrstor(struct x86_cpu *c, gva_t a, bool rex_w)
 	return 0;
 }
 
-/* --- XSAVE
- * ----------------------------------------------------------------------------------------- */
+/* --- XSAVE ------------------------------------------------------------------------------------ */
 
 static int xs_check(struct x86_cpu *c, gva_t a)
 {
@@ -287,8 +283,7 @@ int x86_xsave(struct x86_cpu *c, gva_t a, u64 rfbm, enum x86_xsave_kind kind, bo
 	return r;
 }
 
-/* --- XRSTOR
- * ----------------------------------------------------------------------------------------- */
+/* --- XRSTOR ----------------------------------------------------------------------------------- */
 
 /* SDM vol. 1, 13.8: what the header must look like. */
 static int check_header(struct x86_cpu *c, const u8 *header)
