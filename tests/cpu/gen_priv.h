@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gen_priv.h - what the files of the generator share
+ */
+#ifndef ORR_TESTS_CPU_GEN_PRIV_H
+#define ORR_TESTS_CPU_GEN_PRIV_H
+
+#include "diff.h"
+
+struct rng {
+	u64 s;
+};
+
+u64 rnd(struct rng *g);
+u32 rnd_below(struct rng *g, u32 n); /* 0..n-1 */
+bool rnd_pct(struct rng *g, u32 percent);
+u64 rnd_pointer(struct rng *g); /* into or near the data pages */
+u64 rnd_value(struct rng *g);	/* small numbers, edges of all sizes, random bits */
+void rnd_block(struct rng *g, u8 *p16);
+
+/* Whether a classified instruction belongs to the CPU model and may run here; see rules.c. */
+bool gen_allowed(struct rng *g, struct diff_insn *d);
+/* An instruction of a shape that random bytes hit too seldom; see special.c. */
+void gen_special(struct rng *g, struct diff_insn *d);
+/* MOV r64, imm64 with a good value. */
+void gen_mov_imm(struct rng *g, struct diff_insn *d);
+
+#endif

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * special.c - shapes that random bytes would hit too seldom
+ *
+ * Each maker fills in one diff_insn, perhaps with set-up instructions before and clean-up behind
+ * the one that is meant. diff_insn.at says where that one begins.
+ */
+#include "gen_priv.h"
+
+#include <string.h>
+
+#include <Zydis/Zydis.h>
+
+static void bytes(struct diff_insn *d, u64 v, unsigned n)
+{
+	memcpy(d->b + d->len, &v, n);
+	d->len += (u8)n;
+}
+
+static void start(struct diff_insn *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->target = -1;
+}
+
+/* The instruction that is meant begins here. */
+static void mark(struct diff_insn *d)
+{
+	d->at = d->len;
+}
+
+static void finish(struct diff_insn *d)
+{
+	u8 len = d->len;
+
+	diff_classify(d);
+	d->len = len; /* what follows the instruction stays */
+}
+
+void gen_mov_imm(struct rng *g, struct diff_insn *d)
+{
+	unsigned r = rnd_below(g, 16);
+
+	start(d);
+	if (r == X86_RSP && rnd_pct(g, 80))
+		r = X86_RSI;
+	bytes(d, 0x48 | r >> 3, 1);
+	bytes(d, 0xb8 | (r & 7), 1);
+	bytes(d, rnd_pct(g, 60) ? rnd_pointer(g) : rnd_value(g), 8);
+	finish(d);
+}
+
+/* MOV r32, imm32: what a string instruction is to start from. */
+static void set32(struct diff_insn *d, unsigned reg, u32 v)
+{
+	bytes(d, 0xb8 | reg, 1);
+	bytes(d, v, 4);
+}
+
+static void make_string(struct rng *g, struct diff_insn *d)
+{
+	static const u8 ops[] = { 0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf };
+
+	start(d);
+	if (rnd_pct(g, 80))
+		set32(d, X86_RCX, rnd_pct(g, 90) ? rnd_below(g, 300) : (u32)rnd_value(g));
+	if (rnd_pct(g, 50))
+		set32(d, X86_RDI, (u32)rnd_pointer(g));
+	if (rnd_pct(g, 50))
+		set32(d, X86_RSI, (u32)rnd_pointer(g));
+	if (rnd_pct(g, 30))
+		bytes(d, 0xfc | rnd_below(g, 2), 1); /* CLD, STD */
+	mark(d);
+	if (rnd_pct(g, 8))
+		bytes(d, 0x64 | rnd_below(g, 2), 1);
+	if (rnd_pct(g, 15))
+		bytes(d, 0x67, 1);
+	if (rnd_pct(g, 25))
+		bytes(d, 0x66, 1);
+	if (rnd_pct(g, 75))
+		bytes(d, 0xf2 | rnd_below(g, 2), 1);
+	if (rnd_pct(g, 30))
+		bytes(d, 0x48 | rnd_below(g, 8), 1);
+	bytes(d, ops[rnd_below(g, ARRAY_LEN(ops))], 1);
+	finish(d);
+}
+
+static void make_branch(struct rng *g, struct diff_insn *d)
+{
+	start(d);
+	switch (rnd_below(g, 6)) {
+	case 0:
+		bytes(d, 0xe0 | rnd_below(g, 4), 1); /* LOOPNE, LOOPE, LOOP, JRCXZ */
+		bytes(d, 0, 1);
+		break;
+	case 1:
+		bytes(d, 0xe8 | rnd_below(g, 2), 1); /* CALL, JMP rel32 */
+		bytes(d, 0, 4);
+		break;
+	case 2:
+		bytes(d, 0x800f | rnd_below(g, 16) << 8, 2);
+		bytes(d, 0, 4);
+		break;
+	case 3:
+		bytes(d, 0xc3, 1);
+		break;
+	default:
+		bytes(d, 0x70 | rnd_below(g, 16), 1);
+		bytes(d, 0, 1);
+		break;
+	}
+	finish(d);
+}
+
+static void make_popf(struct rng *g, struct diff_insn *d)
+{
+	u32 f = (u32)rnd(g) & 0x7e4ed7;
+
+	start(d);
+	if (rnd_pct(g, 3)) /* a single-step trap behind the next instruction */
+		f |= X86_TF;
+	if (rnd_pct(g, 80))
+		f &= ~(u32)X86_AC;
+	bytes(d, 0x68, 1); /* PUSH imm32 */
+	bytes(d, f, 4);
+	mark(d);
+	bytes(d, 0x9d, 1);
+	finish(d);
+}
+
+static void make_stack(struct rng *g, struct diff_insn *d)
+{
+	start(d);
+	if (rnd_pct(g, 20))
+		bytes(d, 0x66, 1);
+	switch (rnd_below(g, 6)) {
+	case 0:
+		bytes(d, 0x9c, 1); /* PUSHF */
+		break;
+	case 1:
+		bytes(d, 0xc8, 1); /* ENTER */
+		bytes(d, rnd_pct(g, 90) ? rnd_below(g, 256) : rnd(g), 2);
+		bytes(d, rnd_pct(g, 70) ? 0 : rnd_below(g, 40), 1);
+		break;
+	case 2:
+		bytes(d, 0xc9, 1); /* LEAVE */
+		break;
+	case 3:
+		bytes(d, rnd_pct(g, 50) ? 0x68 : 0x6a, 1); /* PUSH imm */
+		bytes(d, rnd_value(g), d->b[d->len - 1] == 0x6a ? 1 : d->b[0] == 0x66 ? 2 : 4);
+		break;
+	default:
+		bytes(d, 0x50 | rnd_below(g, 16), 1); /* PUSH, POP r64 */
+		break;
+	}
+	finish(d);
+}
+
+/* MOV of @size (2, 4 or 8; 8: sign-extended imm32) to the absolute address @to. */
+static void store_imm(struct diff_insn *d, u64 to, u32 v, unsigned size)
+{
+	if (size == 2)
+		bytes(d, 0x66, 1);
+	if (size == 8)
+		bytes(d, 0x48, 1);
+	bytes(d, 0x2504c7, 3);
+	bytes(d, to, 4);
+	bytes(d, v, size == 2 ? 2 : 4);
+}
+
+/*
+ * FXSAVE, FNSTENV, FNSAVE, and zeros over FIP, FDP and FOP: Orrery does not keep those
+ * (docs/quirks.md).
+ */
+static void make_fsave(struct rng *g, struct diff_insn *d)
+{
+	u64 to = DIFF_DATA + 0x100 + (rnd_below(g, 0x3c00) & ~15u);
+	unsigned kind = rnd_below(g, 4);
+
+	start(d);
+	if (kind == 0 && rnd_pct(g, 10))
+		to += 8; /* #GP */
+	if (kind == 1)
+		bytes(d, 0x48, 1);
+	bytes(d, kind < 2 ? 0x04ae0f : kind == 2 ? 0x34d9 : 0x34dd, kind < 2 ? 3 : 2);
+	bytes(d, 0x25, 1);
+	bytes(d, to, 4);
+	if (kind < 2) {
+		store_imm(d, to + 6, 0, 2);
+		store_imm(d, to + 8, 0, 8);
+		store_imm(d, to + 16, 0, 8);
+	} else { /* aligned, for the sake of AC */
+		for (unsigned at = 12; at < 28; at += 4)
+			store_imm(d, to + at, 0, 4);
+	}
+	finish(d);
+}
+
+/* LDMXCSR, FLDCW or FXRSTOR of a plausible value. */
+static void make_fpu_control(struct rng *g, struct diff_insn *d)
+{
+	u64 at = DIFF_DATA + 0x100 + (rnd_below(g, 0x3c00) & ~15u);
+	unsigned kind = rnd_below(g, 3);
+	u32 v = (u32)rnd(g) & 0xffff;
+
+	start(d);
+	if (rnd_pct(g, 60))
+		v |= 0x1f80;
+	if (kind == 0) {
+		store_imm(d, at, v, 4);
+		mark(d);
+		bytes(d, 0x2514ae0f, 4); /* LDMXCSR */
+	} else if (kind == 1) {
+		store_imm(d, at, rnd_pct(g, 60) ? v | 0x3f : v, 2);
+		mark(d);
+		bytes(d, 0x252cd9, 3); /* FLDCW */
+	} else {
+		store_imm(d, at + 24, v, 4);
+		mark(d);
+		if (rnd_pct(g, 50))
+			bytes(d, 0x48, 1);
+		bytes(d, 0x250cae0f, 4); /* FXRSTOR */
+	}
+	bytes(d, at, 4);
+	finish(d);
+}
+
+/* A division that has a chance not to overflow. */
+static void make_div(struct rng *g, struct diff_insn *d)
+{
+	bool idiv = rnd_pct(g, 50), wide = rnd_pct(g, 50);
+
+	start(d);
+	if (idiv) {
+		if (wide)
+			bytes(d, 0x48, 1);
+		bytes(d, 0x99, 1); /* CDQ, CQO */
+	} else {
+		bytes(d, 0xd231, 2); /* XOR EDX, EDX */
+	}
+	mark(d);
+	if (wide)
+		bytes(d, 0x48 | rnd_below(g, 2), 1);
+	bytes(d, rnd_pct(g, 20) ? 0xf6 : 0xf7, 1);
+	bytes(d, 0xc0 | (idiv ? 7 : 6) << 3 | rnd_below(g, 8), 1);
+	finish(d);
+	d->undefined = X86_ARITH; /* the XOR's AF, the division's all */
+}
+
+static void make_cmpxchg8b(struct rng *g, struct diff_insn *d)
+{
+	start(d);
+	if (rnd_pct(g, 30))
+		bytes(d, 0xf0, 1);
+	if (rnd_pct(g, 50))
+		bytes(d, 0x48, 1);
+	bytes(d, 0xc70f, 2);
+	bytes(d, 0x0d, 1);
+	bytes(d, 0, 4);
+	finish(d);
+	d->rip_target = rnd_pointer(g);
+}
+
+/* Encodings that are #UD in 64-bit mode, and an instruction longer than 15 bytes (#GP). */
+static void make_invalid(struct rng *g, struct diff_insn *d)
+{
+	static const u8 one[] = { 0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37,
+				  0x3f, 0x60, 0x61, 0x82, 0x9a, 0xce, 0xd4, 0xd5, 0xd6, 0xea };
+	static const u8 two[] = { 0x04, 0x0a, 0x0b, 0x0c, 0x25, 0x27, 0x36, 0x39, 0x3b, 0x3d,
+				  0x3e, 0x3f, 0x7a, 0x7b, 0xa6, 0xa7, 0xaa, 0xb9, 0xff };
+
+	start(d);
+	switch (rnd_below(g, 5)) {
+	case 0:
+		bytes(d, one[rnd_below(g, ARRAY_LEN(one))], 1);
+		bytes(d, rnd(g), 8);
+		break;
+	case 1:
+		bytes(d, 0x0f | (u64)two[rnd_below(g, ARRAY_LEN(two))] << 8, 2);
+		bytes(d, 0xc0, 1);
+		break;
+	case 2: /* LOCK where it is not allowed: register destination, or no write */
+		bytes(d, 0xf0, 1);
+		bytes(d, rnd_pct(g, 50) ? 0xc001 : 0x0003, 2);
+		break;
+	case 3: /* 14 or 15 prefixes: 15 bytes are legal, 16 are not */
+		for (unsigned n = 14 + rnd_below(g, 2); n; n--)
+			bytes(d, 0x66, 1);
+		bytes(d, 0x90, 1);
+		break;
+	default: /* LEA of a register; CMPXCHG8B of a register is RDRAND's place, so not here */
+		bytes(d, 0xc08d | rnd_below(g, 64) << 8, 2);
+		break;
+	}
+	d->ilen = d->len;
+}
+
+void gen_special(struct rng *g, struct diff_insn *d)
+{
+	static void (*const makers[])(struct rng *, struct diff_insn *) = {
+		gen_mov_imm,	  gen_mov_imm, gen_mov_imm,    gen_mov_imm, gen_mov_imm,
+		gen_mov_imm,	  gen_mov_imm, make_string,    make_string, make_string,
+		make_string,	  make_branch, make_branch,    make_branch, make_branch,
+		make_popf,	  make_stack,  make_stack,     make_stack,  make_fsave,
+		make_fpu_control, make_div,    make_cmpxchg8b,
+	};
+
+	if (rnd_pct(g, 1)) {
+		make_invalid(g, d);
+		return;
+	}
+	makers[rnd_below(g, ARRAY_LEN(makers))](g, d);
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fuzz_cpu.c - a million random sequences, native against the soft engine (make fuzz)
+ *
+ * The same program as tests/cpu/test_diff.c, which runs fewer; every option of it works here.
+ */
+#include "../cpu/diff.h"
+
+int main(int argc, char **argv)
+{
+	return diff_main(argc, argv, 1000000);
+}
