@@ -136,8 +136,9 @@ static bool operands_allowed(const ZydisDecodedInstruction *i, const ZydisDecode
 		return !is_segment(&ops[0]);
 	case ZYDIS_MNEMONIC_BSWAP: /* of 16 bits: undefined */
 		return i->operand_width != 16;
-	case ZYDIS_MNEMONIC_INT: /* 0x80 would call the host's kernel */
-		return ops[0].imm.value.u != 0x80;
+	case ZYDIS_MNEMONIC_INT: /* 0x80 would call the host's kernel; 3 and 4 have user gates */
+		return ops[0].imm.value.u != 0x80 && ops[0].imm.value.u != 3 &&
+		       ops[0].imm.value.u != 4;
 	default:
 		return true;
 	}

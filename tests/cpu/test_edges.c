@@ -177,6 +177,20 @@
 	X(adc_carry_chain, END, CODE, "stc; mov $-1,%eax; adc $0,%eax; adc $-1,%ebx; sbb $-1,%ecx; adc %al,%ah") \
 	X(loop_forms, END, CODE, "mov $3,%ecx; 1: inc %eax; loop 1b; mov $2,%ecx; cmp %eax,%eax; 2: dec %ebx; loope 2b; jecxz 3f; nop; 3: jrcxz 4f; nop; 4: nop") \
 	X(loop_addr32, END, CODE, "mov $1,%eax; shl $32,%rax; lea 1(%rax),%rcx; 1: addr32 loop 1b") \
+	X(addr32_sib_no_base_rex_b, END, CODE, ".byte 0x67,0x41,0x8b,0x04,0x25,0x40,0x01,0x00,0x20") \
+	X(addr32_bt_wraps, 14, CODE, "mov $0x20000100,%eax; mov $1,%ecx; shl $41,%rcx; addr32 bts %rcx,(%eax); mov $0x28000,%ecx; bts %ecx,(%rax)") \
+	X(repe_cmps_second_fault_keeps_flags, 14, CODE, "mov $0x20004ff0,%esi; mov %esi,%edi; mov $64,%ecx; cmp $-1,%ecx; repe cmpsb") \
+	X(cmps_both_fault, 14, CODE, "mov $0x20005010,%esi; mov $0x20006020,%edi; cmpsb") \
+	X(addr32_rep_zero_truncates, END, CODE, "mov $1,%ecx; shl $40,%rcx; addr32 rep stosb") \
+	X(cmpxchg32_fail_keeps_high, END, CODE, "or $-1,%rbx; xor %eax,%eax; cmpxchg %ecx,%ebx") \
+	X(pop_mem_noncanonical, 13, CODE, "mov $1,%edi; ror $1,%rdi; pop (%rdi)") \
+	X(x87_store_unmasked_invalid, 13, CODE, "push $0x37e; fldcw (%rsp); movl $0x7f7fffff,0x20000100; flds 0x20000100; fistpll 0x20005000") \
+	X(x87_pending_before_page_fault, 16, CODE, "push $0x37b; fldcw (%rsp); fldz; fld1; fdivp; flds 0x20005000") \
+	X(mmx_pending_before_page_fault, 16, CODE, "push $0x37b; fldcw (%rsp); fldz; fld1; fdivp; movq 0x20005000,%mm1") \
+	X(ac_below_noncanonical, 13, CODE, "pushf; orl $0x40000,(%rsp); popf; mov $1,%edi; ror $1,%rdi; mov 1(%rdi),%eax") \
+	X(ac_not_for_movups, END, CODE, "pushf; orl $0x40000,(%rsp); popf; movups 0x20000101,%xmm0; movdqu %xmm0,0x20000203; pcmpestrm $0,0x20000105,%xmm0") \
+	X(ac_for_m80, 17, CODE, "fldpi; pushf; orl $0x40000,(%rsp); popf; fstpt 0x20000103") \
+	X(ac_for_fldenv, 17, CODE, "pushf; orl $0x40000,(%rsp); popf; fldenv 0x20000102") \
 	X(cwd_family, END, CODE, "mov $0x80,%al; cbtw; cwtl; cltq; cwtd; cltd; cqto")              \
 	/* SSE */                                                                                  \
 	X(movaps_misaligned, 13, CODE, "movaps 0x20000104,%xmm0")                                  \
