@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * machine.c - the x86 machine: what is created, in which order, and which wire goes where
+ */
+#include "vm/machine.h"
+
+#include "board/x86/acpi.h"
+#include "board/x86/boot.h"
+#include "board/x86/cpuid.h"
+#include "board/x86/layout.h"
+#include "board/x86/memmap.h"
+#include "cpu/soft/soft.h"
+#include "dev/acpi_pm.h"
+#include "dev/debug_exit.h"
+#include "dev/i8042.h"
+#include "dev/ioapic.h"
+#include "dev/lapic.h"
+#include "dev/rtc.h"
+#include "dev/uart16550.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define DEVICES_MAX 16
+
+struct port_ctx {
+	struct machine *m;
+	enum machine_port port;
+};
+
+struct machine {
+	struct machine_cfg cfg;
+	struct mem_region regions[MEM_REGIONS_MAX];
+	unsigned nregions;
+	struct mem *mem;
+	struct bus *bus;
+	struct x86_cpuids *cpuids;
+	struct soft *soft;
+	struct lapics *lapics;
+	struct ioapic *ioapic;
+	struct uart *uart[MACHINE_PORTS];
+	struct port_ctx port[MACHINE_PORTS];
+	struct rtc *rtc;
+	struct i8042 *i8042;
+	struct acpi_pm *pm;
+	struct debug_exit *dbg;
+	struct device dev[DEVICES_MAX]; /* in the order they were created */
+	unsigned ndev;
+	bool exited;
+	u32 exit_code;
+};
+
+/* --- what devices ask for --------------------------------------------------------------------- */
+
+static void on_poweroff(void *o)
+{
+	struct machine *m = o;
+
+	soft_stop(m->soft, ENGINE_POWEROFF);
+}
+
+static void on_reset(void *o)
+{
+	struct machine *m = o;
+
+	soft_stop(m->soft, ENGINE_RESET);
+}
+
+static void on_debug_exit(void *o, u32 code)
+{
+	struct machine *m = o;
+
+	m->exited = true;
+	m->exit_code = code;
+	soft_stop(m->soft, ENGINE_POWEROFF);
+}
+
+static void on_tx(void *o, const u8 *bytes, size_t n)
+{
+	struct port_ctx *p = o;
+
+	p->m->cfg.tx(p->m->cfg.opaque, p->port, bytes, n);
+}
+
+static void on_rx_space(void *o)
+{
+	struct port_ctx *p = o;
+
+	if (p->m->cfg.rx_space)
+		p->m->cfg.rx_space(p->m->cfg.opaque, p->port);
+}
+
+static unsigned on_msi(void *o, u64 addr, u32 data)
+{
+	return lapics_msi(o, addr, data);
+}
+
+/* The TSC counts nanoseconds of guest time, plus IA32_TSC_ADJUST. */
+static u64 on_tsc_to_ns(void *o, unsigned cpu, u64 tsc)
+{
+	struct machine *m = o;
+	u64 adj = soft_cpu(m->soft, cpu)->tsc_adjust;
+	u64 ns = tsc - adj;
+
+	/* A deadline before the adjusted zero is in the past. */
+	return (s64)ns < 0 && (s64)adj >= 0 && tsc < adj ? 0 : ns;
+}
+
+/* --- building --------------------------------------------------------------------------------- */
+
+static void add_device(struct machine *m, struct device d)
+{
+	BUG_IF(m->ndev == DEVICES_MAX);
+	m->dev[m->ndev++] = d;
+}
+
+static int add_cpus(struct machine *m, struct err *e)
+{
+	const struct topo *t = m->cfg.topo;
+	u32 ids[TOPO_CPUS_MAX], n = topo_cpus(t), top = 0;
+	enum x86_model model;
+	int r;
+
+	r = x86_model_parse(m->cfg.cpu_model, e, &model);
+	if (r < 0)
+		return r;
+	const struct x86_model_info *mi = x86_model_get(model);
+	r = x86_cpuids_new(model, t, &m->cpuids);
+	if (r < 0)
+		return err_set(e, r, "out of memory for CPUID tables");
+	struct soft_cfg sc = {
+		.ncpus = n,
+		.mem = m->mem,
+		.bus = m->bus,
+		.clock = m->cfg.clock == MACHINE_CLOCK_REAL ? SOFT_CLOCK_REAL : SOFT_CLOCK_VIRTUAL,
+		.mips = m->cfg.mips,
+		.seed = m->cfg.seed,
+		.cr4_allowed = mi->cr4_allowed,
+		.xcr0_allowed = mi->xcr0_allowed,
+		.phys_mask = mi->phys_mask,
+		.tsc_khz = X86_TSC_KHZ,
+		.cpuid = x86_cpuids_get,
+		.cpuid_opaque = m->cpuids,
+	};
+	r = soft_new(&sc, e, &m->soft);
+	if (r < 0)
+		return r;
+	for (u32 i = 0; i < n; i++) {
+		ids[i] = x86_apic_id(t, i);
+		top = MAX(top, ids[i]);
+	}
+	struct lapics_cfg lc = {
+		.ncpus = n,
+		.apic_ids = ids,
+		.start_x2apic = top > 254,
+		.clk = soft_gclock(m->soft),
+		.cpu = soft_signals(m->soft),
+		.tsc_to_ns = on_tsc_to_ns,
+		.tsc_opaque = m,
+	};
+	r = lapics_new(&lc, e, &m->lapics);
+	if (r < 0)
+		return r;
+	struct cpu_intc intc = lapics_intc(m->lapics);
+	soft_set_intc(m->soft, &intc);
+	add_device(m, lapics_device(m->lapics));
+	return bus_add(m->bus, BUS_MMIO, X86_LAPIC_BASE, X86_LAPIC_LEN, &lapics_bus_ops, m->lapics,
+		       "lapic");
+}
+
+static int add_uart(struct machine *m, enum machine_port port, u16 base, unsigned gsi)
+{
+	struct uart_cfg uc = {
+		.clk = soft_gclock(m->soft),
+		.irq = ioapic_line(m->ioapic, gsi),
+		.tx = on_tx,
+		.rx_space = on_rx_space,
+		.opaque = &m->port[port],
+	};
+	int r = uart_new(&uc, &m->uart[port]);
+
+	m->port[port] = (struct port_ctx){ .m = m, .port = port };
+	if (r < 0)
+		return r;
+	add_device(m, uart_device(m->uart[port]));
+	return bus_add(m->bus, BUS_PIO, base, X86_COM_PORTS, &uart_bus_ops, m->uart[port], "uart");
+}
+
+static int add_devices(struct machine *m)
+{
+	struct gclock *clk = soft_gclock(m->soft);
+	struct ioapic_cfg ic = { .pins = X86_IOAPIC_PINS, .id = X86_IOAPIC_ID, .msg = on_msi,
+				 .opaque = m->lapics };
+	struct i8042_cfg kc = { .reset = on_reset, .opaque = m };
+	struct acpi_pm_cfg pc = { .poweroff = on_poweroff, .reset = on_reset, .opaque = m };
+	struct debug_exit_cfg dc = { .exit = on_debug_exit, .opaque = m };
+	int r;
+
+	r = ioapic_new(&ic, &m->ioapic);
+	if (r < 0)
+		return r;
+	lapics_set_eoi(m->lapics, ioapic_eoi, m->ioapic);
+	add_device(m, ioapic_device(m->ioapic));
+	r = bus_add(m->bus, BUS_MMIO, X86_IOAPIC_BASE, X86_IOAPIC_LEN, &ioapic_bus_ops, m->ioapic,
+		    "ioapic");
+	if (r < 0)
+		return r;
+	r = add_uart(m, MACHINE_CONSOLE, X86_COM1_PORT, X86_COM1_GSI);
+	if (r < 0)
+		return r;
+	r = add_uart(m, MACHINE_CMDPORT, X86_COM2_PORT, X86_COM2_GSI);
+	if (r < 0)
+		return r;
+
+	struct rtc_cfg rc = { .clk = clk, .irq = ioapic_line(m->ioapic, X86_CMOS_GSI),
+			      .base = m->cfg.rtc_base };
+	r = rtc_new(&rc, &m->rtc);
+	if (r < 0)
+		return r;
+	add_device(m, rtc_device(m->rtc));
+	r = bus_add(m->bus, BUS_PIO, X86_CMOS_PORT, X86_CMOS_PORTS, &rtc_bus_ops, m->rtc, "rtc");
+	if (r < 0)
+		return r;
+
+	kc.irq = ioapic_line(m->ioapic, X86_I8042_GSI);
+	r = i8042_new(&kc, &m->i8042);
+	if (r < 0)
+		return r;
+	add_device(m, i8042_device(m->i8042));
+	r = i8042_attach(m->i8042, m->bus);
+	if (r < 0)
+		return r;
+
+	r = acpi_pm_new(&pc, &m->pm);
+	if (r < 0)
+		return r;
+	add_device(m, acpi_pm_device(m->pm));
+	r = bus_add(m->bus, BUS_PIO, ACPI_PM_PORT, ACPI_PM_PORTS, &acpi_pm_bus_ops, m->pm,
+		    "acpi-pm");
+	if (r < 0 || m->cfg.debug_exit < 0)
+		return r;
+
+	r = debug_exit_new(&dc, &m->dbg);
+	if (r < 0)
+		return r;
+	add_device(m, debug_exit_device(m->dbg));
+	return bus_add(m->bus, BUS_PIO, (u16)m->cfg.debug_exit, DEBUG_EXIT_PORTS,
+		       &debug_exit_bus_ops, m->dbg, "debug-exit");
+}
+
+static int load(struct machine *m, struct err *e)
+{
+	struct x86_tables_in ti = { .topo = m->cfg.topo, .regions = m->regions,
+				    .nregions = m->nregions,
+				    .virtio_slots = m->cfg.virtio_slots };
+	struct x86_boot_in bi = { .kernel = m->cfg.kernel, .initrd = m->cfg.initrd,
+				  .initrd_size = m->cfg.initrd_size, .cmdline = m->cfg.cmdline,
+				  .regions = m->regions, .nregions = m->nregions };
+	struct x86_boot b;
+	int r = x86_tables_write(&ti, m->mem, e);
+
+	if (r < 0)
+		return r;
+	r = x86_boot_load(&bi, m->mem, e, &b);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < topo_cpus(m->cfg.topo); i++) {
+		x86_boot_cpu(soft_cpu(m->soft, i), i ? NULL : &b);
+		soft_cpu_changed(m->soft, i);
+	}
+	return 0;
+}
+
+int machine_new(const struct machine_cfg *cfg, struct err *e, struct machine **ret)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m)
+		return err_set(e, -ENOMEM, "out of memory");
+	m->cfg = *cfg;
+	r = x86_mem_layout(cfg->topo, cfg->mem, e, m->regions, &m->nregions);
+	if (r < 0)
+		goto fail;
+	r = mem_new(m->regions, m->nregions, e, &m->mem);
+	if (r < 0)
+		goto fail;
+	r = bus_new(&m->bus);
+	if (r < 0) {
+		err_set(e, r, "out of memory");
+		goto fail;
+	}
+	r = add_cpus(m, e);
+	if (r < 0)
+		goto fail;
+	r = add_devices(m);
+	if (r == -EEXIST) {
+		err_set(e, r, "--debug-exit 0x%x: a device of the board is at this port",
+			(unsigned)cfg->debug_exit);
+		goto fail;
+	}
+	if (r < 0) {
+		err_sys(e, r, "cannot create the devices");
+		goto fail;
+	}
+	r = load(m, e);
+	if (r < 0)
+		goto fail;
+	*ret = m;
+	return 0;
+fail:
+	machine_free(m);
+	return r;
+}
+
+void machine_free(struct machine *m)
+{
+	if (!m)
+		return;
+	debug_exit_free(m->dbg);
+	acpi_pm_free(m->pm);
+	i8042_free(m->i8042);
+	rtc_free(m->rtc);
+	for (int i = 0; i < MACHINE_PORTS; i++)
+		uart_free(m->uart[i]);
+	ioapic_free(m->ioapic);
+	lapics_free(m->lapics);
+	soft_free(m->soft);
+	x86_cpuids_free(m->cpuids);
+	bus_free(m->bus);
+	mem_free(m->mem);
+	free(m);
+}
+
+/* --- running ---------------------------------------------------------------------------------- */
+
+enum engine_exit machine_run(struct machine *m, void (*poll)(void *opaque), void *opaque)
+{
+	return soft_run(m->soft, poll, opaque);
+}
+
+void machine_kick(struct machine *m)
+{
+	soft_kick(m->soft);
+}
+
+void machine_stop(struct machine *m)
+{
+	soft_stop(m->soft, ENGINE_STOPPED);
+}
+
+void machine_set_live(struct machine *m, bool live)
+{
+	soft_set_live(m->soft, live);
+}
+
+size_t machine_rx(struct machine *m, enum machine_port port, const u8 *bytes, size_t n)
+{
+	return uart_rx(m->uart[port], bytes, n);
+}
+
+bool machine_debug_exited(const struct machine *m, u32 *ret_code)
+{
+	if (m->exited)
+		*ret_code = m->exit_code;
+	return m->exited;
+}
+
+u64 machine_now(struct machine *m)
+{
+	return gclock_now(soft_gclock(m->soft));
+}
+
+static void digest_add(void *h, const void *p, size_t n)
+{
+	XXH3_128bits_update(h, p, n);
+}
+
+int machine_digest(struct machine *m, struct err *e, char ret[MACHINE_DIGEST_LEN + 1])
+{
+	struct mem_digest md;
+	XXH3_state_t *h;
+	int r = mem_digest(m->mem, e, &md);
+
+	if (r < 0)
+		return r;
+	h = XXH3_createState();
+	if (!h)
+		return err_set(e, -ENOMEM, "out of memory for the digest");
+	XXH3_128bits_reset(h);
+	digest_add(h, &md, sizeof(md));
+	soft_digest(m->soft, digest_add, h);
+	for (unsigned i = 0; i < m->ndev; i++)
+		device_digest(&m->dev[i], digest_add, h);
+	XXH128_hash_t x = XXH3_128bits_digest(h);
+	XXH3_freeState(h);
+	snprintf(ret, MACHINE_DIGEST_LEN + 1, "%016llx%016llx", (unsigned long long)x.high64,
+		 (unsigned long long)x.low64);
+	return 0;
+}
+
+void machine_stats(struct machine *m, void (*line)(void *o, const char *name, u64 val), void *o)
+{
+	soft_stats(m->soft, line, o);
+}
+
+u64 machine_mem_floor(const struct kernel_image *k, u64 initrd, u32 cpus)
+{
+	struct x86_mem_need n = { .kernel = k->mem_top, .initrd = initrd, .initrd_unpacked = initrd,
+				  .cpus = cpus };
+
+	return x86_mem_floor(&n);
+}
+
+const char *machine_default_cmdline(bool verbose)
+{
+	return x86_default_cmdline(verbose);
+}
+
+int machine_check_model(const char *name, struct err *e)
+{
+	enum x86_model model;
+
+	return x86_model_parse(name, e, &model);
+}
