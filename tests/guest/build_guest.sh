@@ -1,0 +1,23 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# build_guest.sh - one bare-metal guest program: assemble it and the runtime, link
+#
+# usage: build_guest.sh CC LD OBJCOPY OUT.elf NAME.S rt.S guest.ld
+set -eu
+cc=$1 ld=$2 objcopy=$3 out=$4 prog=$5 rt=$6 script=$7
+name=$(basename "$prog" .S)
+flags=
+case $name in
+boot_mb) flags=-DMULTIBOOT ;;
+esac
+# shellcheck disable=SC2086 # flags is empty or one word
+$cc -m64 -Wa,--fatal-warnings $flags -c "$rt" -o "$out.rt.o"
+$cc -m64 -Wa,--fatal-warnings $flags -c "$prog" -o "$out.prog.o"
+"$ld" -m elf_x86_64 -static -nostdlib --build-id=none --no-warn-rwx-segments \
+	-z max-page-size=4096 -T "$script" -o "$out" "$out.rt.o" "$out.prog.o"
+if [ "$name" = boot_mb ]; then
+	# Multiboot 1 loaders take 32-bit ELF files.
+	"$objcopy" -I elf64-x86-64 -O elf32-i386 "$out" "$out.32"
+	mv "$out.32" "$out"
+fi
+rm -f "$out.rt.o" "$out.prog.o"
