@@ -158,7 +158,8 @@ ibp_loop:
 	DATA_BP	"two bytes, before", 0x500000, scratch+2, "movb $1, scratch + 1", 0
 	DATA_BP	"read-modify-write", 0xd00000, scratch, "incl scratch", 1
 	DATA_BP	"unaligned overlap", 0xd00000, scratch+4, "movl $1, scratch + 1", 1
-	DATA_BP	"push", 0x900000, dbstack-8, "mov %rsp, %rbx; mov $dbstack, %esp; push %rax; mov %rbx, %rsp", 1
+	mov	%rsp, %rbx
+	DATA_BP	"push", 0x900000, dbstack-8, "mov $dbstack, %esp; push %rax; mov %rbx, %rsp", 1
 	DB_START
 	DR	db2, scratch
 	DR	db7, 0xd000410

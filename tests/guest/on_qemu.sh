@@ -12,7 +12,7 @@ set -eu
 dir=$1
 shift
 here=$(dirname "$0")
-[ $# -gt 0 ] || set -- exc debug paging paging32 priv apic smp time smc misc boot_mb \
+[ $# -gt 0 ] || set -- exc debug paging paging_matrix paging32 priv apic smp time smc misc boot_mb \
 	poweroff reset_acpi reset_i8042 triple
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -50,7 +50,8 @@ for name; do
 	done <<-LIST
 		$(grep '^FAIL ' "$log" || true)
 	LIST
-	echo "$name: $passed passed, $skipped skipped, $known known deviations, $unknown others, status $status"
+	echo "$name: $passed passed, $skipped skipped, $known known deviations, $unknown others," \
+		"status $status"
 	[ "$unknown" -eq 0 ] || news=1
 	case $name in
 	triple | reset_i8042) [ "$status" -eq 0 ] || news=1 ;;

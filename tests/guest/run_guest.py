@@ -40,7 +40,7 @@ def judge_output(lines, needs_plan):
 
 
 def judge_end(kind, status, words):
-    """The monitor tells how the machine ended by its status and, except for the exit port, words."""
+    """The monitor says by its status and, but for the exit port, in words how the machine ended."""
     if kind == "checks":
         return [] if status == 1 else [f"status {status}, expected 1 (exit port, value 0)"]
     if kind == "poweroff":
