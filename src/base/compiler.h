@@ -4,8 +4,9 @@
  *
  * The whole list of extensions: __attribute__ (format, packed, aligned, noinline, always_inline,
  * cold, hot, unused, fallthrough, noreturn, warn_unused_result), __builtin_expect,
- * __builtin_*_overflow, __builtin_clz/ctz/popcount/bswap, statement expressions and typeof in the
- * macros of this file, asm in cpu/, unsigned __int128, and labels as values nowhere.
+ * __builtin_*_overflow, __builtin_clz/ctz/popcount/bswap, statement expressions, typeof and
+ * __COUNTER__ in the macros of this file, asm in cpu/, unsigned __int128, and labels as values
+ * nowhere.
  */
 #ifndef ORR_BASE_COMPILER_H
 #define ORR_BASE_COMPILER_H
@@ -42,24 +43,22 @@ typedef u64 gva_t; /* a guest-linear (virtual) address */
 #define fallthrough __attribute__((fallthrough))
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)                                                                                  \
+/* Each argument is evaluated once; the numbered names let one stand inside the other. */
+#define MIN(a, b) MINMAX_PICK(a, b, <, __COUNTER__)
+#define MAX(a, b) MINMAX_PICK(a, b, >, __COUNTER__)
+#define MINMAX_PICK(a, b, op, n) MINMAX_NAMED(a, b, op, n)
+#define MINMAX_NAMED(a, b, op, n)                                                                  \
 	({                                                                                         \
-		__typeof__(a) min_a_ = (a);                                                        \
-		__typeof__(b) min_b_ = (b);                                                        \
-		min_a_ < min_b_ ? min_a_ : min_b_;                                                 \
-	})
-#define MAX(a, b)                                                                                  \
-	({                                                                                         \
-		__typeof__(a) max_a_ = (a);                                                        \
-		__typeof__(b) max_b_ = (b);                                                        \
-		max_a_ > max_b_ ? max_a_ : max_b_;                                                 \
+		__typeof__(a) pick_a##n = (a);                                                     \
+		__typeof__(b) pick_b##n = (b);                                                     \
+		pick_a##n op pick_b##n ? pick_a##n : pick_b##n;                                    \
 	})
 /* The struct that contains *ptr as its @member. */
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define BIT(n) (1ull << (n))
 /* @a must be a power of two. */
-#define ALIGN_UP(x, a) (((x) + ((a) - 1)) & ~((__typeof__(x))(a) - 1))
-#define ALIGN_DOWN(x, a) ((x) & ~((__typeof__(x))(a) - 1))
+#define ALIGN_UP(x, a) (((x) + ((a)-1)) & ~((__typeof__(x))(a)-1))
+#define ALIGN_DOWN(x, a) ((x) & ~((__typeof__(x))(a)-1))
 
 /*
  * Our own bugs abort here, in every build. Nothing a guest, an image or a client sends may reach

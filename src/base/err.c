@@ -54,13 +54,13 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
 	return code;
 }
 
-int err_prefix(struct err *e, const char *fmt, ...)
+void err_prefix(struct err *e, const char *fmt, ...)
 {
 	char head[sizeof(e->msg) / 2], tail[sizeof(e->msg)];
 	va_list ap;
 
 	if (!e)
-		return -1;
+		return;
 	memcpy(tail, e->msg, sizeof(tail));
 	va_start(ap, fmt);
 	vsnprintf(head, sizeof(head), fmt, ap);
@@ -69,6 +69,6 @@ int err_prefix(struct err *e, const char *fmt, ...)
 	size_t n = strlen(head);
 	memcpy(e->msg, head, n);
 	memcpy(e->msg + n, ": ", 2);
-	snprintf(e->msg + n + 2, sizeof(e->msg) - n - 2, "%.*s", (int)(sizeof(e->msg) - n - 3), tail);
-	return e->code;
+	snprintf(e->msg + n + 2, sizeof(e->msg) - n - 2, "%.*s", (int)(sizeof(e->msg) - n - 3),
+		 tail);
 }

@@ -13,7 +13,7 @@
 #include "base/compiler.h"
 
 struct err {
-	int code;       /* negative errno, 0 while nothing failed */
+	int code;	/* negative errno, 0 while nothing failed */
 	char msg[1024]; /* NUL-terminated, UTF-8, without newline; truncated if longer */
 };
 
@@ -27,7 +27,7 @@ int err_set(struct err *e, int code, const char *fmt, ...) attr_printf(3, 4);
 /* As err_set, with ": strerror(-code)" appended. */
 int err_sys(struct err *e, int code, const char *fmt, ...) attr_printf(3, 4);
 
-/* Puts "context: " before the message that is already there. Returns e->code. */
-int err_prefix(struct err *e, const char *fmt, ...) attr_printf(2, 3);
+/* Puts "context: " before the message that is already there; @e may be NULL. */
+void err_prefix(struct err *e, const char *fmt, ...) attr_printf(2, 3);
 
 #endif

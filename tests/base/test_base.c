@@ -208,7 +208,9 @@ static void errors(void **s)
 	assert_int_equal(err_set(&e, -EINVAL, "%s: %d", "what", 3), -EINVAL);
 	assert_int_equal(e.code, -EINVAL);
 	assert_string_equal(e.msg, "what: 3");
-	assert_int_equal(err_prefix(&e, "in %s", "file"), -EINVAL);
+	err_prefix(NULL, "nobody listens");
+	err_prefix(&e, "in %s", "file");
+	assert_int_equal(e.code, -EINVAL);
 	assert_string_equal(e.msg, "in file: what: 3");
 	err_set(&e, -EIO, "<%s>", e.msg); /* its own message as argument */
 	assert_string_equal(e.msg, "<in file: what: 3>");
