@@ -435,7 +435,10 @@ ap_main:
 	mov	$1, %eax
 	mov	%ebx, %ecx
 	shl	%cl, %eax
-	shl	$24, %eax
+	cmp	$7, %ebx /* the flat model has eight bits: later CPUs belong to none */
+	jbe	1f
+	xor	%eax, %eax
+1:	shl	$24, %eax
 	movl	$0xffffffff, LAPIC + 0xe0
 	mov	%eax, LAPIC + 0xd0
 	mov	LAPIC + 0x20, %eax
