@@ -9,6 +9,8 @@
  *
  * console=ttyS0          Kernel messages and /dev/console are COM1.
  * panic=-1               A panic reboots at once, and the monitor sees the end instead of a hang.
+ * reboot=a               Through the FADT's reset register. On a hardware-reduced machine Linux
+ *                        would otherwise prefer EFI, and without it jump to the firmware.
  * mitigations=off        This CPU does not speculate, so there is nothing to mitigate. Most follows
  *                        from the ARCH_CAPABILITIES MSR; this also leaves indirect branches
  *                        direct instead of through retpolines, which no CPU model bit can say.
@@ -29,15 +31,14 @@
  * unpacked on the host; the kernel itself does not know the word and would pass it to init.
  * tsc=reliable: the synchronization check must pass honestly. no_timer_check:
  * a hardware-reduced machine has no timer interrupt to check. i8042.*: the FADT says there is none.
- * reboot=: the FADT's reset register is Linux's first choice. acpi=off: the tables are the
- * topology. clocksource=, lpj=: CPUID leaf 0x15 gives the frequency. init_on_alloc=0, audit=0,
+ * acpi=off: the tables are the topology. clocksource=, lpj=: CPUID leaf 0x15 gives the frequency. init_on_alloc=0, audit=0,
  * apparmor=0: they would make it another kernel than the one Debian's users run. numa_balancing=,
  * isolcpus=, rcu*: they are what is being tested.
  */
 #include "board/x86/boot.h"
 
 #define COMMON                                                                                     \
-	"console=ttyS0 panic=-1 mitigations=off random.trust_cpu=on cryptomgr.notests "            \
+	"console=ttyS0 panic=-1 reboot=a mitigations=off random.trust_cpu=on cryptomgr.notests "            \
 	"initcall_blacklist=jent_mod_init pci=off swiotlb=noforce idle=halt 8250.nr_uarts=2"
 
 const char *x86_default_cmdline(bool verbose)

@@ -98,17 +98,6 @@ static unsigned on_msi(void *o, u64 addr, u32 data)
 	return lapics_msi(o, addr, data);
 }
 
-/* The TSC counts nanoseconds of guest time, plus IA32_TSC_ADJUST. */
-static u64 on_tsc_to_ns(void *o, unsigned cpu, u64 tsc)
-{
-	struct machine *m = o;
-	u64 adj = soft_cpu(m->soft, cpu)->tsc_adjust;
-	u64 ns = tsc - adj;
-
-	/* A deadline before the adjusted zero is in the past. */
-	return (s64)ns < 0 && (s64)adj >= 0 && tsc < adj ? 0 : ns;
-}
-
 /* --- building --------------------------------------------------------------------------------- */
 
 static void add_device(struct machine *m, struct device d)
@@ -158,8 +147,6 @@ static int add_cpus(struct machine *m, struct err *e)
 		.start_x2apic = top > 254,
 		.clk = soft_gclock(m->soft),
 		.cpu = soft_signals(m->soft),
-		.tsc_to_ns = on_tsc_to_ns,
-		.tsc_opaque = m,
 	};
 	r = lapics_new(&lc, e, &m->lapics);
 	if (r < 0)
@@ -251,6 +238,14 @@ static int add_devices(struct machine *m)
 		       &debug_exit_bus_ops, m->dbg, "debug-exit");
 }
 
+/*
+ * A kernel that resets through the firmware jumps to FFFF:0 in real mode (Linux does, on a
+ * hardware-reduced ACPI machine). Firmware here is: MOV DX, 604h; MOV AL, 1; OUT DX, AL; HLT; JMP.
+ */
+static const u8 reset_vector[] = { 0xba, X86_RESET_PORT & 0xff, X86_RESET_PORT >> 8, 0xb0,
+				   X86_RESET_VALUE, 0xee, 0xf4, 0xeb, 0xfd };
+#define RESET_VECTOR 0xffff0u
+
 static int load(struct machine *m, struct err *e)
 {
 	struct x86_tables_in ti = { .topo = m->cfg.topo, .regions = m->regions,
@@ -267,6 +262,9 @@ static int load(struct machine *m, struct err *e)
 	r = x86_boot_load(&bi, m->mem, e, &b);
 	if (r < 0)
 		return r;
+	r = mem_write(m->mem, RESET_VECTOR, reset_vector, sizeof(reset_vector));
+	if (r < 0)
+		return err_set(e, r, "no RAM below 1 MiB");
 	for (unsigned i = 0; i < topo_cpus(m->cfg.topo); i++) {
 		x86_boot_cpu(soft_cpu(m->soft, i), i ? NULL : &b);
 		soft_cpu_changed(m->soft, i);
@@ -360,6 +358,11 @@ void machine_set_live(struct machine *m, bool live)
 size_t machine_rx(struct machine *m, enum machine_port port, const u8 *bytes, size_t n)
 {
 	return uart_rx(m->uart[port], bytes, n);
+}
+
+bool machine_rx_listening(const struct machine *m, enum machine_port port)
+{
+	return uart_rx_listening(m->uart[port]);
 }
 
 bool machine_debug_exited(const struct machine *m, u32 *ret_code)

@@ -120,15 +120,6 @@ static void run_part(struct vcpu *v, const struct block *b, u64 base, u32 k, u32
 	run_ops(v, v->part);
 }
 
-/* #DB after an instruction (TF, data breakpoints). */
-static int trap_debug(struct vcpu *v, u64 dr6)
-{
-	struct x86_cpu *c = &v->c;
-
-	c->exc = (struct x86_exc){ .vector = X86_DB, .dr6 = dr6 };
-	return x86_deliver(c, X86_EV_EXC, X86_DB, 0);
-}
-
 /* Delivers c->exc; true if the hook wants the VM to stop instead. */
 static int deliver_exc(struct vcpu *v)
 {
@@ -207,9 +198,10 @@ static int step(struct vcpu *v, const struct block *b, u64 base, u32 k)
 	if (tf && !v->no_trap)
 		dr6 |= 1u << 14; /* BS */
 	v->no_trap = false;
-	if (dr6 && !c->shadow)
-		return trap_debug(v, dr6);
-	return 0;
+	if (!dr6 || c->shadow)
+		return 0;
+	c->exc = (struct x86_exc){ .vector = X86_DB, .dr6 = dr6 };
+	return deliver_exc(v);
 }
 
 int vcpu_run(struct vcpu *v)
@@ -305,19 +297,19 @@ int vcpu_run(struct vcpu *v)
 
 static int op_lin_read(struct x86_cpu *c, gva_t a, unsigned size, bool user, u64 *ret)
 {
-	return lin_ld(vcpu_of(c), a, size, user, !user, ret);
+	return lin_ld(vcpu_of(c), a, size, user, !user && !c->lin_explicit, ret);
 }
 
 static int op_lin_write(struct x86_cpu *c, gva_t a, unsigned size, bool user, u64 val)
 {
-	return lin_st(vcpu_of(c), a, size, user, !user, val);
+	return lin_st(vcpu_of(c), a, size, user, !user && !c->lin_explicit, val);
 }
 
 static int op_lin_probe_write(struct x86_cpu *c, gva_t a, unsigned len, bool user)
 {
 	for (u64 p = a & ~0xfffull; p < a + len; p += GUEST_PAGE_SIZE) {
 		struct x86_walk w;
-		int r = x86_walk(c, MAX(p, a), X86_WRITE, user, !user, &w);
+		int r = x86_walk(c, MAX(p, a), X86_WRITE, user, !user && !c->lin_explicit, &w);
 		if (r)
 			return r;
 	}
