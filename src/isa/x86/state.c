@@ -4,6 +4,8 @@
  *
  * The values are those of SDM vol. 3, table 9-1.
  */
+#include "isa/x86/state.h"
+
 #include "isa/x86/sys_priv.h"
 
 #include <string.h>
