@@ -385,8 +385,9 @@ const op_fn ops_cmov[4] = { NULL, cmov_u16, cmov_u32, cmov_u64 };
 		if (acc == d) {                                                                    \
 			*p = REG(T, op->src);                                                      \
 			rm_done(v, op, p, sizeof(T));                                              \
-		} else { /* memory is written back even so */                                     \
-			rm_done(v, op, p, sizeof(T));                                              \
+		} else { /* memory is written back even so; of a register all 64 bits stay */     \
+			if (op->flags & OPF_MEM)                                                   \
+				mem_commit(v, op, p);                                              \
 			set_##T(v, X86_RAX * 8, d);                                                \
 		}                                                                                  \
 		put_flags(v, ax);                                                                  \
@@ -403,16 +404,17 @@ const op_fn ops_cmpxchg[4] = { cmpxchg_u8, cmpxchg_u16, cmpxchg_u32, cmpxchg_u64
 /* --- bits --------------------------------------------------------------------------------------------- */
 
 /* ea_slow of @op with @byte added to the offset before it is cut to the address size. */
-static attr_noinline u64 ea_far(struct vcpu *v, struct op *op, s64 byte, unsigned n, bool write)
+static attr_noinline u64 ea_far(struct vcpu *v, const struct op *op, s64 byte, unsigned n,
+				bool write)
 {
-	s64 d = (s64)op->disp + byte;
+	u64 off = v->c.r[op->base] + (v->c.r[op->index] << op->scale) + (u64)(s64)op->disp +
+		  (u64)byte;
 
-	/* A displacement of 32 bits holds it unless the bit string is larger than 256 MiB. */
-	if (d == (s32)d) {
-		op->disp = (s32)d;
-		return ea_slow(v, op, n, write);
-	}
-	return ea_slow(v, op, n, write) + (u64)byte;
+	if (op->flags & OPF_A32)
+		off = (u32)off;
+	else if (op->flags & OPF_A16)
+		off = (u16)off;
+	return seg_linear(v, op, op->seg, off, n, write);
 }
 
 /* With the bit number in a register, a memory operand is a bit string: the number reaches beyond. */
@@ -422,16 +424,12 @@ static attr_noinline u64 ea_far(struct vcpu *v, struct op *op, s64 byte, unsigne
 		u32 ax;                                                                            \
 		T *p, d;                                                                           \
 		if (op->flags & OPF_MEM) {                                                         \
-			struct op o2;                                                              \
-			const struct op *o = op;                                                   \
 			s64 byte = far ? ((s64)(ST)bit >> 3) & ~(s64)(sizeof(T) - 1) : 0;          \
 			u64 a;                                                                     \
-			if (byte && unlikely(op->flags & OPF_EASLOW)) {                            \
-				o2 = *op;                                                          \
-				a = ea_far(v, &o2, byte, sizeof(T), WB);                           \
-			} else {                                                                   \
-				a = ea(v, o, sizeof(T), WB) + (u64)byte;                           \
-			}                                                                          \
+			if (unlikely(op->flags & OPF_EASLOW))                                      \
+				a = ea_far(v, op, byte, sizeof(T), WB);                            \
+			else                                                                       \
+				a = ea(v, op, sizeof(T), WB) + (u64)byte;                          \
 			if (WB) {                                                                  \
 				p = rmw(v, op, a, sizeof(T));                                      \
 				d = *p;                                                            \
@@ -519,24 +517,23 @@ DEF_POPCNT(u32)
 DEF_POPCNT(u64)
 const op_fn ops_popcnt[4] = { NULL, popcnt_u16, popcnt_u32, popcnt_u64 };
 
-/* CRC-32C (Castagnoli, reflected polynomial 0x82f63b78), a bit at a time without the host's SSE4.2. */
-#define DEF_CRC(T)                                                                                 \
+/*
+ * CRC-32C (Castagnoli). The host has the instruction: thunks need SSE4.2 (vec_new refuses hosts
+ * without), and the translator takes it as it is.
+ */
+#define DEF_CRC(T, sx, W)                                                                          \
 	static const struct op *crc32_##T(struct vcpu *v, const struct op *op)                     \
 	{                                                                                          \
-		u64 x = rm_read(v, op, sizeof(T));                                                 \
-		u32 crc = REG(u32, op->src);                                                       \
-		for (unsigned i = 0; i < sizeof(T); i++, x >>= 8) {                                \
-			crc ^= (u8)x;                                                              \
-			for (int k = 0; k < 8; k++)                                                \
-				crc = (crc >> 1) ^ (0x82f63b78u & -(crc & 1));                     \
-		}                                                                                  \
-		set_u32(v, op->src, crc);                                                          \
+		T x = (T)rm_read(v, op, sizeof(T));                                                \
+		u64 crc = REG(u32, op->src);                                                       \
+		__asm__("crc32" #sx " %[x], %" W "[crc]" : [crc] "+r"(crc) : [x] "rm"(x));        \
+		set_u32(v, op->src, (u32)crc);                                                     \
 		NEXT;                                                                              \
 	}
-DEF_CRC(u8)
-DEF_CRC(u16)
-DEF_CRC(u32)
-DEF_CRC(u64)
+DEF_CRC(u8, b, "k")
+DEF_CRC(u16, w, "k")
+DEF_CRC(u32, l, "k")
+DEF_CRC(u64, q, "q")
 const op_fn ops_crc32[4] = { crc32_u8, crc32_u16, crc32_u32, crc32_u64 };
 
 static const struct op *bswap_u16(struct vcpu *v, const struct op *op)
