@@ -9,6 +9,10 @@
  * plus one for every COST bytes, in every tier; a string instruction ends its block so that the
  * extra cost is seen at once.
  *
+ * Flags of CMPS and SCAS are set when the instruction ends, not between chunks: a fault in a later
+ * element leaves those from before the instruction (SDM vol. 2, REP), and as no string instruction
+ * reads them, what an interrupt between chunks sees of them does not matter.
+ *
  * Copies and fills go through host memory functions where the result is the same: forward, both
  * sides in RAM, and the destination not just behind the source (there the copy repeats a pattern).
  */
@@ -52,6 +56,22 @@ static u64 dst_addr(struct vcpu *v, const struct op *op, u64 mask, unsigned n, b
 {
 	return seg_linear(v, op, v->code_mode == CODE_64 ? X86_SEGS : X86_ES,
 			  v->c.r[X86_RDI] & mask, n, write);
+}
+
+/*
+ * A repeated instruction with 32-bit addresses cuts RCX even if it does nothing or faults in its
+ * first element; MOVS and STOS cut their pointers (@si, @di) then as well, the others do not. The
+ * manual is silent, and Intel's processors do this.
+ */
+static attr_inline void rep_cut(struct vcpu *v, const struct op *op, bool si, bool di)
+{
+	if (likely(!(op->flags & OPF_A32)) || v->code_mode != CODE_64 || !(op->aux & STR_REP))
+		return;
+	v->c.r[X86_RCX] = (u32)v->c.r[X86_RCX];
+	if (si)
+		v->c.r[X86_RSI] = (u32)v->c.r[X86_RSI];
+	if (di)
+		v->c.r[X86_RDI] = (u32)v->c.r[X86_RDI];
 }
 
 /* Whole elements from @a to the end of its page (forward), or 1 if it straddles or goes down. */
@@ -121,10 +141,11 @@ const struct op *op_movs(struct vcpu *v, const struct op *op)
 	u64 m = addr_mask(v, op), k = 1;
 	s64 d = step_of(v, n);
 
+	rep_cut(v, op, true, true);
 	if ((op->aux & STR_REP) && !(v->c.r[X86_RCX] & m))
 		return done_once(v, op);
 	u64 s = src_addr(v, op, m, n), t = dst_addr(v, op, m, n, true);
-	if (op->aux & STR_REP) {
+	if ((op->aux & STR_REP) && !v->stepping) {
 		k = MIN(v->c.r[X86_RCX] & m, MIN(fit(v, s, n), fit(v, t, n)));
 		if (v->code_mode != CODE_64)
 			k = seg_fit(v, op, m, k, n);
@@ -149,10 +170,11 @@ const struct op *op_stos(struct vcpu *v, const struct op *op)
 	u64 m = addr_mask(v, op), k = 1, x = v->c.r[X86_RAX];
 	s64 d = step_of(v, n);
 
+	rep_cut(v, op, false, true);
 	if ((op->aux & STR_REP) && !(v->c.r[X86_RCX] & m))
 		return done_once(v, op);
 	u64 t = dst_addr(v, op, m, n, true);
-	if (op->aux & STR_REP) {
+	if ((op->aux & STR_REP) && !v->stepping) {
 		k = MIN(v->c.r[X86_RCX] & m, fit(v, t, n));
 		if (v->code_mode != CODE_64)
 			k = seg_fit(v, op, m, k, n);
@@ -176,6 +198,7 @@ const struct op *op_lods(struct vcpu *v, const struct op *op)
 	unsigned n = op->aux & ~STR_REP;
 	u64 m = addr_mask(v, op);
 
+	rep_cut(v, op, false, false);
 	if ((op->aux & STR_REP) && !(v->c.r[X86_RCX] & m))
 		return done_once(v, op);
 	u64 x = ld_elem(v, op, src_addr(v, op, m, n), n);
@@ -190,7 +213,7 @@ const struct op *op_lods(struct vcpu *v, const struct op *op)
 }
 
 /* Flags of @a - @b at @n bytes. */
-static void cmp_flags(struct vcpu *v, u64 a, u64 b, unsigned n)
+static void set_cmp_flags(struct vcpu *v, u64 a, u64 b, unsigned n)
 {
 	u32 ax;
 	unsigned sh = 64 - 8 * n;
@@ -213,47 +236,63 @@ static void cmp_flags(struct vcpu *v, u64 a, u64 b, unsigned n)
 
 #define SCAN_MAX 64u /* elements a visit */
 
+static attr_inline u64 cut(u64 x, unsigned n)
+{
+	return n == 8 ? x : x & ((1ull << (8 * n)) - 1);
+}
+
 const struct op *op_scas(struct vcpu *v, const struct op *op)
 {
 	unsigned n = op->aux & ~STR_REP;
 	u64 m = addr_mask(v, op), k = 0, left = v->c.r[X86_RCX] & m;
-	bool rep = op->aux & STR_REP, stop = false;
+	u64 x, acc = cut(v->c.r[X86_RAX], n);
+	bool rep = op->aux & STR_REP, until = op->flags & OPF_REPNE, stop;
 
+	rep_cut(v, op, false, false);
 	if (rep && !left)
 		return done_once(v, op);
+	if (!rep || v->stepping)
+		left = 1;
 	do {
-		u64 x;
 		u64 t = dst_addr(v, op, m, n, false);
 		if (k && !tlb_rd(v, t, n))
 			break; /* what may fault comes first in the next visit */
 		x = ld_elem(v, op, t, n);
-		cmp_flags(v, v->c.r[X86_RAX], x, n);
 		reg_add(v, X86_RDI, m, step_of(v, n));
 		k++;
-		stop = ((v->c.fl & X86_ZF) != 0) == ((op->flags & OPF_REPNE) != 0);
-	} while (rep && !stop && k < SCAN_MAX && k < left);
+		stop = (acc == x) == until;
+	} while (!stop && k < SCAN_MAX && k < left);
+	if (!rep || stop || k == (v->c.r[X86_RCX] & m))
+		set_cmp_flags(v, acc, x, n);
 	return rep ? rep_end(v, op, m, k, n, stop) : done_once(v, op);
 }
 
+/* The second operand, ES:[rDI], is read first: seen when both would fault. */
 const struct op *op_cmps(struct vcpu *v, const struct op *op)
 {
 	unsigned n = op->aux & ~STR_REP;
 	u64 m = addr_mask(v, op), k = 0, left = v->c.r[X86_RCX] & m;
-	bool rep = op->aux & STR_REP, stop = false;
+	u64 a, b;
+	bool rep = op->aux & STR_REP, until = op->flags & OPF_REPNE, stop;
 
+	rep_cut(v, op, false, false);
 	if (rep && !left)
 		return done_once(v, op);
+	if (!rep || v->stepping)
+		left = 1;
 	do {
-		u64 s = src_addr(v, op, m, n), t = dst_addr(v, op, m, n, false);
+		u64 t = dst_addr(v, op, m, n, false), s = src_addr(v, op, m, n);
 		if (k && (!tlb_rd(v, s, n) || !tlb_rd(v, t, n)))
 			break;
-		u64 a = ld_elem(v, op, s, n), b = ld_elem(v, op, t, n);
-		cmp_flags(v, a, b, n);
+		b = ld_elem(v, op, t, n);
+		a = ld_elem(v, op, s, n);
 		reg_add(v, X86_RSI, m, step_of(v, n));
 		reg_add(v, X86_RDI, m, step_of(v, n));
 		k++;
-		stop = ((v->c.fl & X86_ZF) != 0) == ((op->flags & OPF_REPNE) != 0);
-	} while (rep && !stop && k < SCAN_MAX && k < left);
+		stop = (a == b) == until;
+	} while (!stop && k < SCAN_MAX && k < left);
+	if (!rep || stop || k == (v->c.r[X86_RCX] & m))
+		set_cmp_flags(v, a, b, n);
 	return rep ? rep_end(v, op, m, k, n, stop) : done_once(v, op);
 }
 
@@ -264,6 +303,7 @@ const struct op *op_ins(struct vcpu *v, const struct op *op)
 
 	if (x86_io_check(&v->c, (u16)v->c.r[X86_RDX], n))
 		vcpu_raise(v, op);
+	rep_cut(v, op, false, false);
 	if ((op->aux & STR_REP) && !(v->c.r[X86_RCX] & m))
 		return done_once(v, op);
 	u64 t = dst_addr(v, op, m, n, true);
@@ -281,6 +321,7 @@ const struct op *op_outs(struct vcpu *v, const struct op *op)
 
 	if (x86_io_check(&v->c, (u16)v->c.r[X86_RDX], n))
 		vcpu_raise(v, op);
+	rep_cut(v, op, false, false);
 	if ((op->aux & STR_REP) && !(v->c.r[X86_RCX] & m))
 		return done_once(v, op);
 	u64 x = ld_elem(v, op, src_addr(v, op, m, n), n);
