@@ -189,6 +189,7 @@ static int step(struct vcpu *v, const struct block *b, u64 base, u32 k)
 		}
 	}
 	v->data_break = 0;
+	v->no_trap = false; /* may be set by an instruction that was not run from here */
 	u64 rf = c->rflags & X86_RF;
 	run_part(v, b, base, k, 1);
 	c->rflags &= ~rf;
@@ -197,7 +198,6 @@ static int step(struct vcpu *v, const struct block *b, u64 base, u32 k)
 	dr6 = v->data_break;
 	if (tf && !v->no_trap)
 		dr6 |= 1u << 14; /* BS */
-	v->no_trap = false;
 	if (!dr6 || c->shadow)
 		return 0;
 	c->exc = (struct x86_exc){ .vector = X86_DB, .dr6 = dr6 };
