@@ -177,11 +177,45 @@ static int translate(struct vcpu *v, u64 a, bool write, bool user, bool implicit
 	return 0;
 }
 
-/* #AC, data breakpoints: what the always-empty TLB sends here to be checked. */
+/*
+ * What #AC asks of an operand of @n bytes (SDM vol. 3, table 6-7): 10-byte x87 operands count as 8,
+ * the x87 environment and state as 2 or 4 by operand size. 16-byte operands have checks of their
+ * own, or none.
+ */
+static unsigned ac_align(unsigned n)
+{
+	switch (n) {
+	case 2:
+	case 4:
+	case 8:
+		return n;
+	case 10:
+		return 8;
+	case 14:
+	case 94:
+		return 2;
+	case 28:
+	case 108:
+		return 4;
+	default:
+		return 1;
+	}
+}
+
+static bool canonical(u64 a)
+{
+	return (u64)((s64)(a << 16) >> 16) == a;
+}
+
+/*
+ * What comes before translation: both ends canonical, #AC, data breakpoints. Accesses that need
+ * the last two come here because their TLB is always empty.
+ */
 static int check_data(struct vcpu *v, u64 a, unsigned n, bool write, bool user)
 {
-	if (user && (v->c.rflags & X86_AC) && (v->c.cr0 & CR0_AM) && (a & (n - 1)) && n <= 16 &&
-	    (n & (n - 1)) == 0)
+	if (x86_long_mode(&v->c) && unlikely(!canonical(a) || !canonical(a + n - 1)))
+		return x86_fault_err(&v->c, X86_GP, 0);
+	if (user && (v->c.rflags & X86_AC) && (v->c.cr0 & CR0_AM) && (a & (ac_align(n) - 1)))
 		return x86_fault_err(&v->c, X86_AC_EXC, 0);
 	if (unlikely(v->c.dr7 & 0xff))
 		v->data_break |= x86_dr_match(&v->c, a, n, write ? X86_WRITE : X86_READ);
