@@ -26,7 +26,8 @@ struct vec_node {
 
 struct compiler {
 	ZydisDecoder dec[3];
-	struct vec_node *vec[VEC_HASH]; /* thunks' descriptors, shared by ops, never freed before */
+	struct vec_node *vec[VEC_HASH]; /* thunks' descriptors, shared by ops */
+	bool full;			/* no room for a thunk: see compile_block */
 };
 
 /* One instruction on its way to an op. */
@@ -69,17 +70,23 @@ int compiler_new(struct compiler **ret)
 	return 0;
 }
 
-void compiler_free(struct compiler *k)
+static void free_nodes(struct compiler *k)
 {
-	if (!k)
-		return;
 	for (u32 i = 0; i < VEC_HASH; i++) {
 		struct vec_node *n = k->vec[i], *next;
 		for (; n; n = next) {
 			next = n->next;
 			free(n);
 		}
+		k->vec[i] = NULL;
 	}
+}
+
+void compiler_free(struct compiler *k)
+{
+	if (!k)
+		return;
+	free_nodes(k);
 	free(k);
 }
 
@@ -168,6 +175,18 @@ static void set_seg(struct pick *p, u8 seg)
 	p->op->seg = seg;
 }
 
+/*
+ * Mod 0 with SIB base 5 is a 32-bit displacement without a base, whatever REX.B says (SDM vol. 2,
+ * table 2-5). Zydis 4.0 makes it R13 without displacement where the address size is 32.
+ */
+static bool sib_without_base(const struct pick *p)
+{
+	const ZydisDecodedInstructionRaw *raw = &p->in->raw;
+
+	return (p->in->attributes & ZYDIS_ATTRIB_HAS_SIB) && raw->modrm.mod == 0 &&
+	       raw->sib.base == 5;
+}
+
 static void set_mem(struct pick *p, const ZydisDecodedOperand *o)
 {
 	struct op *op = p->op;
@@ -179,6 +198,8 @@ static void set_mem(struct pick *p, const ZydisDecodedOperand *o)
 	if (o->mem.base == ZYDIS_REGISTER_RIP || o->mem.base == ZYDIS_REGISTER_EIP) {
 		op->base = X86_BLOCK;
 		disp += op->ip + op->len;
+	} else if (sib_without_base(p)) {
+		disp = p->in->raw.disp.value;
 	} else if (o->mem.base != ZYDIS_REGISTER_NONE) {
 		op->base = reg_off(o->mem.base) / 8;
 	}
@@ -577,6 +598,7 @@ static void pick_pop(struct pick *p)
 		p->op->fn = op_pop_r64;
 	} else {
 		set_rm(p, o);
+		p->op->src = (p->op->flags & OPF_SS) != 0;
 		p->op->fn = op_pop_rm;
 	}
 	p->op->flags |= OPF_SS;
@@ -652,6 +674,7 @@ static void pick_vec(struct pick *p)
 	if (r == 0)
 		d = intern(k, &i);
 	if (!d) {
+		k->full |= r != -ENOENT;
 		sys(p, Y_UD);
 		return;
 	}
@@ -662,7 +685,12 @@ static void pick_vec(struct pick *p)
 		}
 	}
 	p->op->ptr = d;
-	p->op->fn = op_vec;
+	if (d->cls != VEC_SSE)
+		p->op->fn = op_vec_x87;
+	else if (!(p->op->flags & OPF_MEM))
+		p->op->fn = op_vec_reg;
+	else
+		p->op->fn = d->mem_write ? op_vec_store : op_vec_load;
 }
 
 /* Arithmetic and moves. Returns whether it was one. */
@@ -1235,8 +1263,8 @@ static unsigned compile_one(struct vcpu *v, const u8 *bytes, unsigned avail, str
 	return in.length;
 }
 
-unsigned compile_block(struct vcpu *v, const u8 *bytes, unsigned avail, struct op *ops,
-		       unsigned *ret_len, unsigned *ret_nops)
+static unsigned compile_ops(struct vcpu *v, const u8 *bytes, unsigned avail, struct op *ops,
+			    unsigned *ret_len, unsigned *ret_nops)
 {
 	unsigned n = 0, at = 0;
 	bool ends = false;
@@ -1255,5 +1283,27 @@ unsigned compile_block(struct vcpu *v, const u8 *bytes, unsigned avail, struct o
 	if (!ends)
 		op_fallthrough(&ops[(*ret_nops)++], &ops[n - 1]);
 	*ret_len = at;
+	return n;
+}
+
+/*
+ * When the thunks' arena is full, everything that points into it is dropped and made anew as the
+ * guest comes by. That is safe here because blocks are compiled between handlers only.
+ */
+unsigned compile_block(struct vcpu *v, const u8 *bytes, unsigned avail, struct op *ops,
+		       unsigned *ret_len, unsigned *ret_nops)
+{
+	struct compiler *k = v->s->compiler;
+	unsigned n = compile_ops(v, bytes, avail, ops, ret_len, ret_nops);
+
+	if (likely(!k->full))
+		return n;
+	blocks_flush_all(v->s);
+	free_nodes(k);
+	vec_flush(v->s->vec);
+	k->full = false;
+	n = compile_ops(v, bytes, avail, ops, ret_len, ret_nops);
+	/* The host has no memory at all, not even for one block's thunks: see block_make. */
+	BUG_IF(k->full);
 	return n;
 }

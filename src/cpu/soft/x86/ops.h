@@ -107,8 +107,11 @@ const struct op *op_clac(struct vcpu *v, const struct op *op);
 const struct op *op_clflush(struct vcpu *v, const struct op *op);
 const struct op *op_mov_from_seg(struct vcpu *v, const struct op *op);
 
-/* ops_vec.c: ptr is a struct vec_insn */
-const struct op *op_vec(struct vcpu *v, const struct op *op);
+/* ops_vec.c: ptr is a struct vec_insn; SSE by its operand, and everything else */
+const struct op *op_vec_reg(struct vcpu *v, const struct op *op);
+const struct op *op_vec_load(struct vcpu *v, const struct op *op);
+const struct op *op_vec_store(struct vcpu *v, const struct op *op);
+const struct op *op_vec_x87(struct vcpu *v, const struct op *op);
 
 /* --- shared by handler files ------------------------------------------------------------------ */
 

@@ -154,8 +154,8 @@ const struct op *op_push_rm(struct vcpu *v, const struct op *op)
 {
 	struct op src = *op;
 
-	src.flags &= (u8)~OPF_SS;
-	src.flags |= op->src ? OPF_SS : 0; /* whether the operand itself is on the stack segment */
+	if (!op->src) /* the operand itself is not on the stack segment: #GP, not #SS */
+		src.flags &= (u8)~OPF_SS;
 	stack_push(v, op, op->aux, rm_read(v, &src, op->aux));
 	NEXT;
 }
@@ -171,6 +171,7 @@ const struct op *op_pop_rm(struct vcpu *v, const struct op *op)
 {
 	unsigned n = op->aux;
 	u64 x = stack_peek(v, op, n, 0), sp = v->c.r[X86_RSP];
+	struct op dst = *op;
 
 	if (!(op->flags & OPF_MEM)) {
 		stack_add(v, n);
@@ -186,7 +187,9 @@ const struct op *op_pop_rm(struct vcpu *v, const struct op *op)
 		off = (u32)off;
 	else if (op->flags & OPF_A16)
 		off = (u16)off;
-	st_n(v, op, seg_linear(v, op, op->seg, off, n, true), n, x);
+	if (!op->src) /* the operand itself is not on the stack segment: #GP, not #SS */
+		dst.flags &= (u8)~OPF_SS;
+	st_n(v, &dst, seg_linear(v, &dst, op->seg, off, n, true), n, x);
 	v->c.r[X86_RSP] = sp2;
 	NEXT;
 }
@@ -392,13 +395,42 @@ const struct op *op_call_legacy(struct vcpu *v, const struct op *op)
 	return jump_to(v, ip);
 }
 
-const struct op *op_call_rm(struct vcpu *v, const struct op *op)
+/* A store that misses, on the stack segment whatever the operand of @op is on. */
+attr_noinline static void push_slow(struct vcpu *v, const struct op *op, unsigned n, u64 val)
 {
 	struct op stk = *op;
-	u64 ip = new_ip(v, op, rm_read(v, op, op->aux));
 
 	stk.flags |= OPF_SS;
-	stack_push(v, &stk, op->aux, next_rip(v, op));
+	stack_push(v, &stk, n, val);
+}
+
+static attr_inline void call_push(struct vcpu *v, const struct op *op, unsigned n, u64 val)
+{
+	u64 sp = v->c.r[X86_RSP] - 8, *p = tlb_wr(v, sp, 8);
+
+	if (likely(n == 8 && p)) {
+		*p = val;
+		v->c.r[X86_RSP] = sp;
+	} else {
+		push_slow(v, op, n, val);
+	}
+}
+
+const struct op *op_call_rm(struct vcpu *v, const struct op *op)
+{
+	u64 ip = rm_read(v, op, op->aux), sp = v->c.r[X86_RSP];
+
+	if (v->code_mode != CODE_64)
+		ip = legacy_ip(v, op, ip);
+	call_push(v, op, op->aux, next_rip(v, op));
+	/*
+	 * Processors store the return address before they look at the target, and take the store's
+	 * RSP back.
+	 */
+	if (unlikely((u64)((s64)(ip << 16) >> 16) != ip)) {
+		v->c.r[X86_RSP] = sp;
+		raise_gp0(v, op);
+	}
 	return jump_to(v, ip);
 }
 
