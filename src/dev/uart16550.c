@@ -300,6 +300,11 @@ size_t uart_rx(struct uart *u, const u8 *bytes, size_t n)
 	return take;
 }
 
+bool uart_rx_listening(const struct uart *u)
+{
+	return (u->st.ier & IER_RDA) != 0;
+}
+
 bool uart_rx_break(struct uart *u)
 {
 	if ((u->st.mcr & MCR_LOOP) || !rx_room(u))
@@ -339,6 +344,8 @@ static void write_ier(struct uart *u, u8 val)
 		u->st.thre_ip = 1;
 	if ((u->st.ier ^ old) & IER_RDA)
 		restart_timeout(u);
+	if ((u->st.ier & ~old) & IER_RDA)
+		announce_space(u);
 	update_irq(u);
 }
 

@@ -40,6 +40,9 @@ struct device uart_device(struct uart *u);
  */
 size_t uart_rx(struct uart *u, const u8 *bytes, size_t n);
 
+/* Whether received bytes interrupt the guest; rx_space is called when that begins. */
+bool uart_rx_listening(const struct uart *u);
+
 /* A break condition on the line (Linux: the start of a SysRq). Taken if the FIFO has room. */
 bool uart_rx_break(struct uart *u);
 

@@ -55,6 +55,11 @@ void machine_set_live(struct machine *m, bool live);
 /* Gives bytes to a serial port's receiver; returns how many it took. */
 size_t machine_rx(struct machine *m, enum machine_port port, const u8 *bytes, size_t n);
 
+/*
+ * Whether the guest's driver waits for received bytes. When it begins to, rx_space is called.
+ */
+bool machine_rx_listening(const struct machine *m, enum machine_port port);
+
 /* Whether the guest wrote to the debug-exit port, and what status that asks for. */
 bool machine_debug_exited(const struct machine *m, u32 *ret_code);
 
