@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * orrery.c - the program: finds the command that was named
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "kernel.h"
+#include "options.h"
+#include "run.h"
+#include "topo.h"
+
+#define FAILED 125
+
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *help;
+} commands[] = {
+	{ "run", cmd_run, "boots a kernel; runs a command in it, or gives its console" },
+	{ "kernel", cmd_kernel, "lists, fetches and removes cached kernels" },
+	{ "topo", cmd_topo, "shows what a CPU topology means, and lists the presets" },
+};
+
+static int help(void)
+{
+	printf("usage: orrery COMMAND [OPTION...]\n"
+	       "\n"
+	       "Boots real Linux kernels on a built-in x86-64 CPU, without hardware virtualization,\n"
+	       "in guest time that is exact to the bit.\n"
+	       "\n");
+	for (unsigned i = 0; i < ARRAY_LEN(commands); i++)
+		printf("  %-10s%s\n", commands[i].name, commands[i].help);
+	printf("\n"
+	       "`orrery COMMAND --help` says more. `orrery --version` prints the version.\n"
+	       "\n"
+	       "  orrery run -- uname -a              runs a command in Debian's newest kernel\n"
+	       "  orrery run --topology 2n4l4c2t -- lscpu\n"
+	       "  orrery run                          a shell in the guest; Ctrl-A X ends it\n");
+	return fflush(stdout) ? FAILED : 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "", *near;
+
+	if (argc < 2) {
+		fputs("orrery: which command? `orrery --help` lists them\n", stderr);
+		return FAILED;
+	}
+	if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
+		return help();
+	if (!strcmp(name, "--version")) {
+		printf("orrery %s\n", ORRERY_VERSION);
+		return fflush(stdout) ? FAILED : 0;
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(commands); i++)
+		if (!strcmp(name, commands[i].name))
+			return commands[i].run(argc - 1, argv + 1);
+	near = options_nearest(name, &commands[0].name, ARRAY_LEN(commands), sizeof(commands[0]));
+	fprintf(stderr, "orrery: unknown command \"%s\"; %s%s%s\n", name,
+		near ? "did you mean " : "`orrery --help` lists them", near ? near : "",
+		near ? "?" : "");
+	return FAILED;
+}

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * io.c - a thread that waits, for a VM's input, time-out and signals
+ *
+ * How it works
+ * The engine's thread executes the guest and must not wait for anything else. This thread waits
+ * in poll(2) for the input, a timer, signals (as a signalfd: they are blocked in every thread) and
+ * a wake-up. What it learns goes into a bounded ring and a few flags under one mutex, and then it
+ * kicks the engine, whose poll callback fetches it: so everything live enters the guest at one
+ * point, on the engine's thread, between two instructions.
+ *
+ * When the ring is full the input is not read until the guest has taken something. Input that is
+ * always ready (a file) does not come through here at all: its bytes are read where the guest asks
+ * for them, and the run stays exact.
+ *
+ * Two descriptors wake a waiter: `wake` this thread (room in the ring, or the end), `ended` the
+ * engine's thread out of a write that blocks, for instance into a pipe that nobody reads.
+ */
+#include "vm/io.h"
+
+#include "vm/term.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define RING 65536u
+#define CTRL_A 0x01
+#define WRITE_MAX 4096u	 /* PIPE_BUF: what a pipe that is ready takes without blocking */
+#define DEV_MEM_MAJOR 1u /* Documentation/admin-guide/devices.txt */
+#define DEV_NULL_MINOR 3u
+
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH };
+
+struct io {
+	struct io_cfg cfg;
+	pthread_t thread;
+	bool started, masked;
+	int timer, sig, wake, ended; /* -1 until opened */
+	sigset_t old_mask;
+	struct sigaction old_pipe;
+	bool after_ctrl_a; /* the I/O thread's own */
+
+	pthread_mutex_t lock; /* of all that follows */
+	u8 ring[RING];
+	size_t head, n;
+	bool in_eof, quit;
+	struct io_events ev;
+};
+
+enum input_kind input_kind(int fd)
+{
+	struct stat sb;
+
+	if (fd < 0 || fstat(fd, &sb) < 0 || S_ISDIR(sb.st_mode))
+		return INPUT_NULL;
+	if (S_ISFIFO(sb.st_mode) || S_ISSOCK(sb.st_mode))
+		return INPUT_STREAM;
+	if (!S_ISCHR(sb.st_mode))
+		return INPUT_FILE;
+	if (isatty(fd))
+		return INPUT_TERMINAL;
+	return sb.st_rdev == makedev(DEV_MEM_MAJOR, DEV_NULL_MINOR) ? INPUT_NULL : INPUT_FILE;
+}
+
+static void notify(int fd)
+{
+	u64 one = 1;
+
+	if (write(fd, &one, sizeof(one)) < 0) /* full: it is readable already */
+		return;
+}
+
+static void clear(int fd)
+{
+	u64 count;
+
+	if (read(fd, &count, sizeof(count)) < 0) /* nobody has written: nothing to clear */
+		return;
+}
+
+/* --- the thread ------------------------------------------------------------------------------- */
+
+/* One byte of the terminal, with the escape key taken out. Returns how many bytes are in @out. */
+static size_t unescape(struct io *io, u8 byte, u8 out[2], bool *ret_end)
+{
+	size_t n = 0;
+
+	if (!io->cfg.escape) {
+		out[n++] = byte;
+	} else if (!io->after_ctrl_a) {
+		io->after_ctrl_a = byte == CTRL_A;
+		if (!io->after_ctrl_a)
+			out[n++] = byte;
+	} else {
+		io->after_ctrl_a = false;
+		*ret_end = byte == 'x' || byte == 'X';
+		if (*ret_end)
+			return 0;
+		out[n++] = CTRL_A;
+		if (byte != CTRL_A)
+			out[n++] = byte;
+	}
+	return n;
+}
+
+/* Reads what there is; @room: free bytes of the ring, which only this thread fills. */
+static void take_input(struct io *io, size_t room)
+{
+	u8 in[4096], two[2];
+	/* An escaped byte may become two. */
+	ssize_t got = read(io->cfg.in_fd, in, MIN(sizeof(in), room / 2));
+	bool end = false;
+
+	if (got < 0 && (errno == EINTR || errno == EAGAIN))
+		return;
+	pthread_mutex_lock(&io->lock);
+	if (got <= 0) /* a terminal that was hung up says EIO */
+		io->in_eof = true;
+	for (ssize_t i = 0; i < got && !end; i++) {
+		size_t n = unescape(io, in[i], two, &end);
+
+		for (size_t k = 0; k < n; k++)
+			io->ring[(io->head + io->n++) % RING] = two[k];
+	}
+	if (end)
+		io->ev.escaped = true;
+	pthread_mutex_unlock(&io->lock);
+	if (end)
+		notify(io->ended);
+	io->cfg.kick(io->cfg.opaque);
+}
+
+static void take_signal(struct io *io)
+{
+	struct signalfd_siginfo si;
+	bool again;
+
+	if (read(io->sig, &si, sizeof(si)) != sizeof(si))
+		return;
+	pthread_mutex_lock(&io->lock);
+	again = si.ssi_signo != SIGWINCH && io->ev.signal;
+	if (si.ssi_signo == SIGWINCH)
+		io->ev.resized = true;
+	else if (!again)
+		io->ev.signal = (int)si.ssi_signo;
+	pthread_mutex_unlock(&io->lock);
+	if (again) { /* the first one did not help: the user means it */
+		term_restore();
+		_exit(128 + (int)si.ssi_signo);
+	}
+	if (si.ssi_signo != SIGWINCH)
+		notify(io->ended);
+	io->cfg.kick(io->cfg.opaque);
+}
+
+static void *io_main(void *opaque)
+{
+	struct io *io = opaque;
+
+	for (;;) {
+		pthread_mutex_lock(&io->lock);
+		bool quit = io->quit;
+		bool reads = io->cfg.in_fd >= 0 && !io->in_eof;
+		size_t room = RING - io->n;
+		pthread_mutex_unlock(&io->lock);
+		if (quit)
+			return NULL;
+		struct pollfd p[] = {
+			{ .fd = io->wake, .events = POLLIN },
+			{ .fd = io->sig, .events = POLLIN },
+			{ .fd = io->timer, .events = POLLIN },
+			{ .fd = reads && room > 1 ? io->cfg.in_fd : -1, .events = POLLIN },
+		};
+		if (poll(p, ARRAY_LEN(p), -1) < 0)
+			continue;
+		if (p[0].revents)
+			clear(io->wake);
+		if (p[1].revents)
+			take_signal(io);
+		if (p[2].revents) {
+			clear(io->timer);
+			pthread_mutex_lock(&io->lock);
+			io->ev.timed_out = true;
+			pthread_mutex_unlock(&io->lock);
+			notify(io->ended);
+			io->cfg.kick(io->cfg.opaque);
+		}
+		if (p[3].revents)
+			take_input(io, room);
+	}
+}
+
+/* --- start and end ------------------------------------------------------------------------------
+ */
+
+static int open_fds(struct io *io, const sigset_t *set)
+{
+	struct itimerspec when = { .it_value = {
+					   .tv_sec = (time_t)(io->cfg.timeout_ns / 1000000000u),
+					   .tv_nsec = (long)(io->cfg.timeout_ns % 1000000000u),
+				   } };
+
+	io->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	io->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	io->sig = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
+	io->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (io->wake < 0 || io->ended < 0 || io->sig < 0 || io->timer < 0 ||
+	    timerfd_settime(io->timer, 0, &when, NULL) < 0)
+		return -errno;
+	return 0;
+}
+
+int io_start(const struct io_cfg *cfg, struct err *e, struct io **ret)
+{
+	struct sigaction ign = { .sa_handler = SIG_IGN };
+	struct io *io = calloc(1, sizeof(*io));
+	sigset_t set;
+	int r;
+
+	if (!io)
+		return err_set(e, -ENOMEM, "out of memory");
+	io->cfg = *cfg;
+	io->timer = io->sig = io->wake = io->ended = -1;
+	pthread_mutex_init(&io->lock, NULL);
+	sigemptyset(&set);
+	for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
+		sigaddset(&set, signals[i]);
+	r = open_fds(io, &set);
+	if (!r) {
+		/* A reader of our output that went away is an error of write(2), not the end. */
+		sigaction(SIGPIPE, &ign, &io->old_pipe);
+		r = -pthread_sigmask(SIG_BLOCK, &set, &io->old_mask);
+		io->masked = !r;
+	}
+	if (!r) {
+		r = -pthread_create(&io->thread, NULL, io_main, io);
+		io->started = !r;
+	}
+	if (r) {
+		io_stop(io);
+		return err_sys(e, r, "cannot start the I/O thread");
+	}
+	*ret = io;
+	return 0;
+}
+
+void io_stop(struct io *io)
+{
+	struct signalfd_siginfo si;
+
+	if (!io)
+		return;
+	if (io->started) {
+		pthread_mutex_lock(&io->lock);
+		io->quit = true;
+		pthread_mutex_unlock(&io->lock);
+		notify(io->wake);
+		pthread_join(io->thread, NULL);
+	}
+	if (io->masked) {
+		/* The VM has ended: a signal that asked for just that would now end us instead. */
+		while (read(io->sig, &si, sizeof(si)) > 0)
+			;
+		sigaction(SIGPIPE, &io->old_pipe, NULL);
+		pthread_sigmask(SIG_SETMASK, &io->old_mask, NULL);
+	}
+	int *fds[] = { &io->timer, &io->sig, &io->wake, &io->ended };
+	for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+	pthread_mutex_destroy(&io->lock);
+	free(io);
+}
+
+/* --- the engine's thread -------------------------------------------------------------------------
+ */
+
+void io_events(struct io *io, struct io_events *ret)
+{
+	pthread_mutex_lock(&io->lock);
+	*ret = io->ev;
+	ret->eof = io->in_eof && !io->n;
+	io->ev.resized = false;
+	pthread_mutex_unlock(&io->lock);
+}
+
+size_t io_peek(struct io *io, u8 *ret, size_t max)
+{
+	size_t n;
+
+	pthread_mutex_lock(&io->lock);
+	n = MIN(max, io->n);
+	for (size_t i = 0; i < n; i++)
+		ret[i] = io->ring[(io->head + i) % RING];
+	pthread_mutex_unlock(&io->lock);
+	return n;
+}
+
+void io_consume(struct io *io, size_t n)
+{
+	bool was_full;
+
+	if (!n)
+		return;
+	pthread_mutex_lock(&io->lock);
+	BUG_IF(n > io->n);
+	was_full = RING - io->n < 2;
+	io->head = (io->head + n) % RING;
+	io->n -= n;
+	pthread_mutex_unlock(&io->lock);
+	if (was_full)
+		notify(io->wake);
+}
+
+int io_write(struct io *io, int fd, const u8 *data, size_t len)
+{
+	while (len) {
+		struct pollfd p[] = {
+			{ .fd = fd, .events = POLLOUT },
+			{ .fd = io->ended, .events = POLLIN },
+		};
+		ssize_t n;
+
+		/* Without output space, and only then, the end of the VM counts. */
+		if (poll(p, 2, -1) < 0)
+			continue;
+		if (!p[0].revents)
+			return -ECANCELED;
+		n = write(fd, data, MIN(len, (size_t)WRITE_MAX));
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (n < 0)
+			return -errno;
+		data += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}

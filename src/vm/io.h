@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * io.h - a thread that waits, for a VM's input, time-out and signals
+ */
+#ifndef ORR_VM_IO_H
+#define ORR_VM_IO_H
+
+#include "base/err.h"
+
+struct io;
+
+/* What standard input is, which decides how its bytes reach the guest. */
+enum input_kind {
+	INPUT_NULL,   /* nothing will come: /dev/null, or closed */
+	INPUT_FILE,   /* always ready: read on the engine's thread, where the guest asks for it */
+	INPUT_STREAM, /* a pipe or socket: ready when it likes */
+	INPUT_TERMINAL,
+};
+
+enum input_kind input_kind(int fd);
+
+struct io_cfg {
+	int in_fd;		    /* a stream or terminal to read from; -1: none */
+	bool escape;		    /* Ctrl-A X ends the VM, Ctrl-A Ctrl-A is one Ctrl-A */
+	u64 timeout_ns;		    /* of host time from io_start; 0: none */
+	void (*kick)(void *opaque); /* called on the I/O thread when there is something new */
+	void *opaque;
+};
+
+/* What has happened since the start; each stays true but @resized, which is cleared by reading. */
+struct io_events {
+	bool timed_out;
+	bool escaped; /* Ctrl-A X */
+	bool resized; /* the terminal's size changed */
+	int signal;   /* SIGINT, SIGTERM, SIGHUP or SIGQUIT; 0: none */
+	bool eof;     /* all input has been taken, none will follow */
+};
+
+/* Blocks the signals it waits for in this thread, until io_stop. 0 or an error with message. */
+int io_start(const struct io_cfg *cfg, struct err *e, struct io **ret);
+/* Joins the thread and frees everything. NULL is legal. */
+void io_stop(struct io *io);
+
+void io_events(struct io *io, struct io_events *ret);
+/* Copies up to @max bytes of the input, without removing them. */
+size_t io_peek(struct io *io, u8 *ret, size_t max);
+void io_consume(struct io *io, size_t n);
+/*
+ * Writes all of @len bytes to @fd, waiting as long as needed, unless the VM is to end: by time-out,
+ * signal or escape. 0, -ECANCELED, or the negative errno of write(2).
+ */
+int io_write(struct io *io, int fd, const u8 *data, size_t len);
+
+#endif

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * prepare.c - from what the user asked for to what a machine is built from
+ *
+ * How it works
+ * The order is: the kernel (its kind decides what else makes sense), the input (it decides the
+ * clock), topology, root file system, memory (sized by what is loaded), command line. Whatever is
+ * wrong is said before a machine exists.
+ *
+ * What a run depends on is kept small, so that the same command line gives the same guest: of the
+ * user's environment only PATH and LD_LIBRARY_PATH (to find files, and for the guest's own), the
+ * working directory, and, only where a terminal is attached, TERM and its size.
+ */
+#include "vm/prepare.h"
+
+#include "vm/term.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#define INITRD_MAX (2ull << 30)
+#define ENV_MAX 256u
+#define PORT "/dev/ttyS1"
+#define UNPACK_GUESS 4u /* a compressed initrd grows by about this */
+#define CPIO_MAGIC "07070"
+
+static void progress_line(void *opaque, const char *text)
+{
+	const struct vm_cfg *cfg = opaque;
+
+	dprintf(cfg->err_fd, "orrery: %s\n", text);
+}
+
+static int prepare_kernel(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	struct image_progress say = { .line = progress_line, .opaque = (void *)cfg };
+	int r = kcache_resolve(cfg->kernel ? cfg->kernel : "debian", &say, e, &p->file);
+
+	if (r < 0)
+		return r;
+	r = kernel_image_open(p->file.image, e, &p->kernel);
+	if (r < 0)
+		return r;
+	p->linux_guest = p->kernel->type == KERNEL_BZIMAGE || p->kernel->type == KERNEL_VMLINUX;
+	if (!p->linux_guest && cfg->argv)
+		return err_set(e, -EINVAL,
+			       "%s is not Linux but a bare-metal image (%s): it cannot run the "
+			       "command %s",
+			       p->file.image, kernel_type_name(p->kernel->type), cfg->argv[0]);
+	if (!p->linux_guest && (cfg->n_include || (cfg->modules && cfg->modules[0])))
+		return err_set(e, -EINVAL,
+			       "%s is not Linux but a bare-metal image: --include and --module are "
+			       "of no use to it",
+			       p->file.image);
+	return 0;
+}
+
+static int prepare_clock(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	p->input = input_kind(cfg->in_fd);
+	if (p->input == INPUT_TERMINAL && cfg->argv && !cfg->interactive && !cfg->tty)
+		p->input = INPUT_NULL;
+	p->real_clock = cfg->clock == VM_CLOCK_REAL ||
+			(cfg->clock == VM_CLOCK_AUTO && p->input == INPUT_TERMINAL && !cfg->argv);
+	p->seed = cfg->has_seed ? cfg->seed : 0;
+	if (p->real_clock && !cfg->has_seed &&
+	    getrandom(&p->seed, sizeof(p->seed), 0) != sizeof(p->seed))
+		return err_sys(e, -errno, "cannot get a random seed (give one with --seed)");
+	p->rtc_base = cfg->has_rtc    ? cfg->rtc_base
+		      : p->real_clock ? (s64)time(NULL)
+				      : VM_RTC_BASE_DEFAULT;
+	return 0;
+}
+
+static int prepare_topo(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	u64 sum;
+	int r;
+
+	if (cfg->topo)
+		p->topo = *cfg->topo;
+	else if ((r = topo_from_cpus(1, e, &p->topo)) < 0)
+		return r;
+	r = topo_validate(&p->topo, cfg->mem, e);
+	if (r < 0)
+		return r;
+	sum = topo_mem_sum(&p->topo);
+	p->mem = cfg->mem ? cfg->mem : sum;
+	return 0;
+}
+
+/* --- the root file system --------------------------------------------------------------------- */
+
+static int read_initrd(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	int fd = open(cfg->initrd, O_RDONLY | O_CLOEXEC), r;
+
+	if (fd < 0)
+		return err_sys(e, -errno, "--initrd %s", cfg->initrd);
+	r = buf_read_fd(&p->initrd, fd, INITRD_MAX);
+	close(fd);
+	if (r == -EFBIG)
+		return err_set(e, r, "--initrd %s: larger than %llu MiB", cfg->initrd,
+			       INITRD_MAX >> 20);
+	if (r < 0)
+		return err_sys(e, r, "--initrd %s", cfg->initrd);
+	if (!p->initrd.len)
+		return err_set(e, -EINVAL, "--initrd %s: the file is empty", cfg->initrd);
+	return 0;
+}
+
+static bool env_has(const char *const *env, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (; env && *env; env++)
+		if (!strncmp(*env, name, n) && (*env)[n] == '=')
+			return true;
+	return false;
+}
+
+/* The command's environment: ours where the user says nothing. @term: storage for TERM. */
+static int fill_env(const struct vm_cfg *cfg, const struct prepared *p, char *term,
+		    size_t term_size, const char **env, struct err *e)
+{
+	const char *host = getenv("TERM");
+	unsigned n = 0;
+
+	if (p->input == INPUT_TERMINAL && host && *host && !env_has(cfg->env, "TERM")) {
+		snprintf(term, term_size, "TERM=%s", host);
+		env[n++] = term;
+	}
+	/* The one UTF-8 locale that needs no files. */
+	if (!env_has(cfg->env, "LANG"))
+		env[n++] = "LANG=C.UTF-8";
+	for (const char *const *v = cfg->env; v && *v; v++) {
+		if (n == ENV_MAX)
+			return err_set(e, -E2BIG, "--env: at most %u of them", ENV_MAX - 2);
+		env[n++] = *v;
+	}
+	env[n] = NULL;
+	return 0;
+}
+
+static int compose(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	const char *env[ENV_MAX + 1];
+	char cwd[PATH_MAX], term[128], port[] = PORT;
+	struct initramfs_cfg ic = {
+		.argv = cfg->argv,
+		.env = env,
+		.path = getenv("PATH"),
+		.ld_library_path = getenv("LD_LIBRARY_PATH"),
+		.port = cfg->argv ? port : NULL,
+		.modules_dir = p->file.modules,
+		.modules = cfg->modules,
+		.include = cfg->include,
+		.n_include = cfg->n_include,
+		.stdin_null = cfg->argv && !cfg->tty && p->input == INPUT_NULL,
+		.tty = cfg->argv ? cfg->tty : p->input == INPUT_TERMINAL,
+	};
+	int r = fill_env(cfg, p, term, sizeof(term), env, e);
+
+	if (r < 0)
+		return r;
+	/* A directory that was removed, or is the kernel's own: there is no such place. */
+	if (getcwd(cwd, sizeof(cwd)) && cwd[0] == '/')
+		ic.cwd = cwd;
+	if (ic.tty)
+		term_size((int[]){ cfg->in_fd, cfg->out_fd }, 2, &ic.rows, &ic.cols);
+	p->shell = !cfg->argv;
+	return initramfs_compose(&ic, e, &p->sizes, &p->initrd);
+}
+
+/* --- memory -------------------------------------------------------------------------------------
+ */
+
+static unsigned long long kib(u64 bytes)
+{
+	return (bytes + 1023) >> 10;
+}
+
+static int too_small(const struct vm_cfg *cfg, const struct prepared *p, u64 floor, struct err *e)
+{
+	char parts[160] = "";
+
+	if (p->sizes.total)
+		snprintf(parts, sizeof(parts),
+			 " (base %llu, command %llu, --include %llu, modules %llu KiB)",
+			 kib(p->sizes.base), kib(p->sizes.command), kib(p->sizes.include),
+			 kib(p->sizes.modules));
+	return err_set(
+		e, -ENOMEM,
+		"%llu MiB of memory are too little: the kernel occupies memory up to %llu MiB, "
+		"the initrd has %llu KiB%s and is unpacked beside it, %u vCPU%s; use --mem %lluM%s",
+		(unsigned long long)p->mem >> 20,
+		(unsigned long long)((p->kernel->mem_top + 0xfffff) >> 20), kib(p->initrd.len),
+		parts, topo_cpus(&p->topo), topo_cpus(&p->topo) == 1 ? "" : "s",
+		(unsigned long long)floor >> 20,
+		cfg->mem ? " or more, or leave it out" : " or larger --numa nodes");
+}
+
+/* Sizes the memory, or checks that the user's size can do. */
+static int prepare_mem(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	u64 size = p->initrd.len, floor;
+	int r;
+
+	if (size >= sizeof(CPIO_MAGIC) && memcmp(p->initrd.data, CPIO_MAGIC, 5) != 0)
+		size *= UNPACK_GUESS;
+	floor = machine_mem_floor(p->kernel, size, topo_cpus(&p->topo));
+	if (!p->mem)
+		p->mem = MAX(VM_MEM_DEFAULT, ALIGN_UP(floor, 2ull << 20));
+	else if (p->linux_guest && p->mem < floor)
+		return too_small(cfg, p, floor, e);
+	r = topo_validate(&p->topo, p->mem, e);
+	return r < 0 ? r : 0;
+}
+
+static int prepare_cmdline(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	const char *ours = p->linux_guest ? machine_default_cmdline(cfg->verbose) : "";
+	const char *more = cfg->append ? cfg->append : "";
+	int r = buf_printf(&p->cmdline, "%s%s%s", ours, *ours && *more ? " " : "", more);
+
+	if (r == 0)
+		r = buf_add(&p->cmdline, "", 1);
+	return r < 0 ? err_set(e, r, "out of memory") : 0;
+}
+
+int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	int r;
+
+	if (cfg->engine == VM_ENGINE_KVM)
+		return err_set(
+			e, -ENOTSUP,
+			"--engine kvm: this Orrery has no KVM engine yet; use --engine soft, "
+			"which needs no hardware virtualization");
+	if (cfg->initrd && cfg->argv)
+		return err_set(e, -EINVAL,
+			       "--initrd and a command exclude each other: the command needs "
+			       "Orrery's own init; use --include to add files to it");
+	if (cfg->initrd && (cfg->n_include || (cfg->modules && cfg->modules[0])))
+		return err_set(
+			e, -EINVAL,
+			"--include and --module add to Orrery's own initramfs; with --initrd "
+			"there is none");
+	r = machine_check_model(cfg->cpu_model, e);
+	if (r == 0)
+		r = prepare_topo(cfg, e, p);
+	if (r == 0)
+		r = prepare_kernel(cfg, e, p);
+	if (r == 0)
+		r = prepare_clock(cfg, e, p);
+	if (r == 0 && cfg->initrd)
+		r = read_initrd(cfg, e, p);
+	else if (r == 0 && p->linux_guest)
+		r = compose(cfg, e, p);
+	if (r == 0)
+		r = prepare_mem(cfg, e, p);
+	if (r == 0)
+		r = prepare_cmdline(cfg, e, p);
+	return r;
+}
+
+void prepare_fini(struct prepared *p)
+{
+	kernel_image_free(p->kernel);
+	kcache_kernel_fini(&p->file);
+	buf_fini(&p->initrd);
+	buf_fini(&p->cmdline);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * prepare.h - from what the user asked for to what a machine is built from
+ */
+#ifndef ORR_VM_PREPARE_H
+#define ORR_VM_PREPARE_H
+
+#include "base/buf.h"
+#include "image/initramfs.h"
+#include "image/kcache.h"
+#include "vm/io.h"
+#include "vm/run.h"
+
+/* Filled by prepare(); freed by prepare_fini, also when half done. */
+struct prepared {
+	struct kcache_kernel file;
+	struct kernel_image *kernel;
+	bool linux_guest; /* else a bare-metal image */
+	bool shell;	  /* the composed initramfs ends in a shell on the console */
+	struct topo topo;
+	enum input_kind input;
+	struct buf initrd;
+	struct initramfs_sizes sizes; /* of a composed one, else zero */
+	struct buf cmdline;	      /* with NUL */
+	u64 mem;
+	bool real_clock;
+	u64 seed;
+	s64 rtc_base;
+};
+
+/* Everything but the machine. @p is zeroed by the caller. 0, or an error with message. */
+int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p);
+void prepare_fini(struct prepared *p);
+
+#endif

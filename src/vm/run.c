@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * run.c - runs one virtual machine from its configuration to its end, and says how it ended
+ *
+ * How it works
+ * Three things can end a run: the guest (power-off, reset, a fault, silence), the session (the
+ * command's status arrived, time-out, a signal), or both at once. What the session saw counts
+ * first: a command whose status arrived is done, whatever the guest does next. A panic that the
+ * console reported explains every end that brings no status, because after one a guest resets,
+ * spins or halts depending on its configuration.
+ */
+#include "vm/run.h"
+
+#include "vm/prepare.h"
+#include "vm/session.h"
+#include "vm/term.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TAIL_LINES 24u
+
+static u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+}
+
+/* --- how it ended -------------------------------------------------------------------------------
+ */
+
+static void set_end(struct vm_result *r, enum vm_end end, int status, const char *fmt, ...)
+	attr_printf(4, 5);
+
+static void set_end(struct vm_result *r, enum vm_end end, int status, const char *fmt, ...)
+{
+	va_list ap;
+
+	r->end = end;
+	r->status = status;
+	va_start(ap, fmt);
+	vsnprintf(r->words, sizeof(r->words), fmt, ap);
+	va_end(ap);
+}
+
+/* How far the guest came: the first thing to know about one that hangs or ends early. */
+static const char *progress_words(const struct session *s)
+{
+	const struct cmdport *p = session_port(s);
+
+	if (!p)
+		return "";
+	switch (cmdport_state(p)) {
+	case CMDPORT_WAITING:
+		return "; it had not reached user space";
+	case CMDPORT_HELLO:
+		return "; the command had not been started yet";
+	case CMDPORT_STARTED:
+		return "; the command was running";
+	default:
+		return "";
+	}
+}
+
+static void end_of_command(const struct vm_cfg *cfg, const struct session *s, struct vm_result *r)
+{
+	const struct cmdport_outcome *o = cmdport_outcome(session_port(s));
+	int status = cmdport_status(o);
+
+	if (o->how == CMDPORT_NOT_STARTED)
+		set_end(r, VM_END_NOT_STARTED, status, "the guest could not run %s: %s",
+			cfg->argv[0], o->words[0] ? o->words : strerror((int)(o->value & 0xfff)));
+	else
+		set_end(r, VM_END_COMMAND, status, "%s", "");
+}
+
+static void end_of_output(const struct session *s, struct vm_result *r)
+{
+	const char *what;
+	int err = session_output_error(s, &what);
+
+	/* As a program that writes to a pipe without a reader: silently. */
+	if (err == -EPIPE)
+		set_end(r, VM_END_OUTPUT, 128 + SIGPIPE, "%s", "");
+	else
+		set_end(r, VM_END_OUTPUT, VM_STATUS_FAILED, "cannot write to %s: %s", what,
+			strerror(-err));
+}
+
+static void end_of_guest(const struct session *s, enum engine_exit why, struct vm_result *r)
+{
+	bool command = session_port(s) != NULL;
+	const char *far = progress_words(s);
+
+	switch (why) {
+	case ENGINE_POWEROFF:
+		if (command)
+			set_end(r, VM_END_POWEROFF, VM_STATUS_HALTED,
+				"the guest powered off without reporting the command's status%s",
+				far);
+		else
+			set_end(r, VM_END_POWEROFF, 0, "%s", "");
+		break;
+	case ENGINE_RESET:
+		set_end(r, VM_END_RESET, command ? VM_STATUS_HALTED : 0,
+			command ? "the guest asked for a reset without reporting the command's "
+				  "status%s"
+				: "the guest asked for a reset; Orrery does not start it again%s",
+			far);
+		break;
+	case ENGINE_TRIPLE:
+		set_end(r, VM_END_TRIPLE, VM_STATUS_TRIPLE,
+			"triple fault: a vCPU could not deliver an exception and shut down%s", far);
+		break;
+	case ENGINE_DEADLOCK:
+		set_end(r, VM_END_HALTED, VM_STATUS_HALTED,
+			"all vCPUs are halted, and nothing will ever wake them%s", far);
+		break;
+	case ENGINE_STOPPED: /* by the session: not here */
+		set_end(r, VM_END_HALTED, VM_STATUS_FAILED, "the machine stopped");
+		break;
+	}
+}
+
+static void classify(const struct vm_cfg *cfg, const struct session *s, struct machine *m,
+		     enum engine_exit why, struct vm_result *r)
+{
+	const struct conlog *con = session_console(s);
+	enum session_stop stopped = session_stopped(s);
+	u32 code;
+
+	if (stopped == SESSION_EXITED)
+		end_of_command(cfg, s, r);
+	else if (stopped == SESSION_OUTPUT)
+		end_of_output(s, r);
+	else if (stopped == SESSION_SIGNAL)
+		set_end(r, VM_END_SIGNAL, 128 + session_signal(s), "ended by signal %d (%s)",
+			session_signal(s), strsignal(session_signal(s)));
+	else if (stopped == SESSION_ESCAPED)
+		set_end(r, VM_END_USER, cfg->argv ? 128 + SIGINT : 0, "%s", "");
+	else if (machine_debug_exited(m, &code))
+		set_end(r, VM_END_DEBUG_EXIT, (int)(code & 0xff), "%s", "");
+	else if (conlog_panicked(con))
+		set_end(r, VM_END_PANIC, VM_STATUS_PANIC, "the guest's kernel panicked: %s",
+			con->panic[0] ? con->panic : con->line);
+	else if (stopped == SESSION_TIMEOUT)
+		set_end(r, VM_END_TIMEOUT, VM_STATUS_TIMEOUT,
+			"time-out: the guest had not ended after %g s%s",
+			(double)cfg->timeout_ns / 1e9, progress_words(s));
+	else if (stopped == SESSION_PROTOCOL)
+		set_end(r, VM_END_PROTOCOL, VM_STATUS_HALTED,
+			"the guest broke the command port's protocol (%s), so the command's status "
+			"is not known",
+			session_fault(s));
+	else
+		end_of_guest(s, why, r);
+}
+
+/* Whether the console's last lines may explain the end, to somebody who has not seen them. */
+static bool wants_tail(const struct vm_cfg *cfg, const struct vm_result *r)
+{
+	if (!cfg->argv || cfg->verbose)
+		return false;
+	switch (r->end) {
+	case VM_END_POWEROFF:
+	case VM_END_RESET:
+	case VM_END_PANIC:
+	case VM_END_TRIPLE:
+	case VM_END_HALTED:
+	case VM_END_TIMEOUT:
+	case VM_END_PROTOCOL:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* --- running -------------------------------------------------------------------------------------
+ */
+
+static void add_stat(void *opaque, const char *name, u64 val)
+{
+	struct vm_result *r = opaque;
+
+	if (r->n_stats == VM_STATS_MAX)
+		return;
+	snprintf(r->stat[r->n_stats].name, sizeof(r->stat[0].name), "%s", name);
+	r->stat[r->n_stats++].val = val;
+}
+
+static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struct session *s,
+		       struct err *e, struct machine **ret)
+{
+	struct machine_cfg mc = {
+		.topo = &p->topo,
+		.mem = p->mem,
+		.cpu_model = cfg->cpu_model,
+		.clock = p->real_clock ? MACHINE_CLOCK_REAL : MACHINE_CLOCK_VIRTUAL,
+		.mips = cfg->mips ? cfg->mips : MACHINE_MIPS_DEFAULT,
+		.seed = p->seed,
+		.rtc_base = p->rtc_base,
+		.debug_exit = cfg->debug_exit,
+		.kernel = p->kernel,
+		.initrd = p->initrd.data,
+		.initrd_size = p->initrd.len,
+		.cmdline = (const char *)p->cmdline.data,
+		.tx = session_tx,
+		.rx_space = session_rx_space,
+		.opaque = s,
+	};
+
+	return machine_new(&mc, e, ret);
+}
+
+static void say_setup(const struct vm_cfg *cfg, const struct prepared *p)
+{
+	char shape[TOPO_TEXT_MAX];
+
+	topo_format(&p->topo, shape);
+	dprintf(cfg->err_fd,
+		"orrery: kernel %s (%s%s%s), initrd %zu KiB, %llu MiB, topology %s, clock %s, seed "
+		"%llu\norrery: command line: %s\n",
+		p->file.release ? p->file.release : p->file.image,
+		kernel_type_name(p->kernel->type), p->kernel->version[0] ? ", " : "",
+		p->kernel->version, p->initrd.len >> 10, (unsigned long long)p->mem >> 20, shape,
+		p->real_clock ? "real" : "virtual", (unsigned long long)p->seed,
+		(const char *)p->cmdline.data);
+}
+
+/* Creates the file that --console names; -1 in *ret without one. */
+static int open_console(const struct vm_cfg *cfg, struct err *e, int *ret)
+{
+	*ret = -1;
+	if (!cfg->console)
+		return 0;
+	*ret = open(cfg->console, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	return *ret < 0 ? err_sys(e, -errno, "--console %s", cfg->console) : 0;
+}
+
+/* From the prepared parts to the end, with the terminal as it was afterwards. */
+static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 begun,
+			struct err *e, struct vm_result *r)
+{
+	bool terminal = p->input == INPUT_TERMINAL;
+	struct session_cfg sc = {
+		.command = cfg->argv != NULL,
+		.linux_guest = p->linux_guest,
+		.shell = p->shell && !terminal,
+		.tty = cfg->tty,
+		.verbose = cfg->verbose,
+		.input = p->input,
+		.live = terminal || (p->input == INPUT_STREAM && p->real_clock),
+		.in_fd = cfg->in_fd,
+		.out_fd = cfg->out_fd,
+		.err_fd = cfg->err_fd,
+		.timeout_ns = cfg->timeout_ns,
+	};
+	struct session *s = NULL;
+	struct machine *m = NULL;
+	enum engine_exit why;
+	int rc = open_console(cfg, e, &sc.console_fd);
+
+	if (rc == 0)
+		rc = session_new(&sc, e, &s);
+	if (rc == 0)
+		rc = new_machine(cfg, p, s, e, &m);
+	if (rc == 0 && terminal && (cfg->tty || !cfg->argv))
+		rc = term_raw(cfg->in_fd, e);
+	if (rc < 0)
+		goto out;
+	r->prepare_ns = now_ns() - begun;
+	begun = now_ns();
+	why = session_run(s, m);
+	r->run_ns = now_ns() - begun;
+	session_close(s);
+	term_restore();
+	r->guest_ns = machine_now(m);
+	classify(cfg, s, m, why, r);
+	if (wants_tail(cfg, r))
+		conlog_last(session_console(s), TAIL_LINES, r->tail);
+	machine_stats(m, add_stat, r);
+	if (cfg->digest)
+		rc = machine_digest(m, e, r->digest);
+out:
+	session_close(s);
+	machine_free(m);
+	session_free(s);
+	if (sc.console_fd >= 0)
+		close(sc.console_fd);
+	return rc;
+}
+
+int vm_run(const struct vm_cfg *cfg, struct err *e, struct vm_result *ret)
+{
+	struct prepared p = { 0 };
+	u64 begun = now_ns();
+	int r = prepare(cfg, e, &p);
+
+	memset(ret, 0, sizeof(*ret));
+	if (r == 0 && cfg->verbose)
+		say_setup(cfg, &p);
+	if (r == 0)
+		r = run_prepared(cfg, &p, begun, e, ret);
+	prepare_fini(&p);
+	return r;
+}

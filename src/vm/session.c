@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * session.c - moves bytes between a running machine and the host's descriptors
+ *
+ * How it works
+ * Everything here runs on the engine's thread: in the machine's callbacks, that is in the middle
+ * of a guest instruction, or in its poll callback between two of them.
+ *
+ *	COM1 -> conlog, --console file, and stdout (console mode) or stderr (--verbose)
+ *	COM2 -> cmdport -> stdout, stderr; cmdport's answers -> `wire` -> COM2
+ *	file   --read(2) where the guest asks for it----------> cmdport or COM1
+ *	stream, terminal -> I/O thread -> ring -> poll callback -> cmdport or COM1
+ *
+ * Output is collected and written when the guest reaches the end of its turn: a UART gives one
+ * byte at a time. Standard output and error are written in the order the guest filled them.
+ *
+ * The end of the command stops the machine within the instruction that completed the EXIT frame,
+ * so the state at the end is exact.
+ */
+#include "vm/session.h"
+
+#include "vm/term.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/wire.h"
+
+#define OUT_SIZE 16384u
+#define IN_SIZE 4096u
+#define END_OF_INPUT "\n\004"
+
+struct out {
+	int fd; /* -1: drop */
+	const char *what;
+	u8 data[OUT_SIZE];
+	size_t n;
+};
+
+struct session {
+	struct session_cfg cfg;
+	struct machine *m; /* while it runs */
+	struct io *io;
+	struct cmdport *port;
+	struct conlog console;
+	struct out out, err, file;
+	u8 wire[2 * WIRE_WINDOW]; /* for COM2's receiver, which takes 16 bytes at a time */
+	size_t wire_n;
+	u8 in[IN_SIZE]; /* read from a file, or the end of the input, for COM1 */
+	size_t in_at, in_n;
+	u8 last; /* the last byte of the input */
+	bool in_eof, eof_told;
+
+	enum session_stop why;
+	int signal;
+	int out_err;
+	const char *out_what;
+	const char *fault;
+};
+
+static void stop(struct session *s, enum session_stop why)
+{
+	if (s->why == SESSION_RUNS)
+		s->why = why;
+	if (s->m)
+		machine_stop(s->m);
+}
+
+static void protocol_broken(struct session *s, const char *fault)
+{
+	s->fault = s->fault ? s->fault : fault;
+	stop(s, SESSION_PROTOCOL);
+}
+
+/* --- output ----------------------------------------------------------------------------------- */
+
+static void flush(struct session *s, struct out *o)
+{
+	size_t n = o->n;
+	int r;
+
+	o->n = 0;
+	if (!n || o->fd < 0)
+		return;
+	r = io_write(s->io, o->fd, o->data, n);
+	if (r == 0)
+		return;
+	o->fd = -1;
+	/* Standard error that nobody reads is no reason to end: nothing depends on it. */
+	if (r == -ECANCELED || o == &s->err)
+		return;
+	s->out_err = r;
+	s->out_what = o->what;
+	stop(s, SESSION_OUTPUT);
+}
+
+static void flush_all(struct session *s)
+{
+	flush(s, &s->out);
+	flush(s, &s->err);
+	flush(s, &s->file);
+}
+
+static void put(struct session *s, struct out *o, const u8 *bytes, size_t n)
+{
+	struct out *other = o == &s->out ? &s->err : o == &s->err ? &s->out : NULL;
+
+	if (other)
+		flush(s, other);
+	if (!o->n && s->m)
+		machine_kick(s->m);
+	while (n) {
+		size_t k = MIN(n, OUT_SIZE - o->n);
+
+		memcpy(o->data + o->n, bytes, k);
+		o->n += k;
+		bytes += k;
+		n -= k;
+		if (o->n == OUT_SIZE)
+			flush(s, o);
+	}
+}
+
+static void console_tx(struct session *s, const u8 *bytes, size_t n)
+{
+	conlog_add(&s->console, bytes, n);
+	if (s->cfg.console_fd >= 0)
+		put(s, &s->file, bytes, n);
+	if (!s->cfg.command)
+		put(s, &s->out, bytes, n);
+	for (size_t i = 0; s->cfg.command && s->cfg.verbose && i < n; i++)
+		if (bytes[i] != '\r')
+			put(s, &s->err, &bytes[i], 1);
+	if (s->console.panic_over)
+		stop(s, SESSION_PANIC);
+}
+
+void session_tx(void *opaque, enum machine_port port, const u8 *bytes, size_t n)
+{
+	struct session *s = opaque;
+
+	if (s->why != SESSION_RUNS && port != MACHINE_CONSOLE)
+		return;
+	if (port == MACHINE_CONSOLE)
+		console_tx(s, bytes, n);
+	else if (s->port && cmdport_rx(s->port, bytes, n) < 0)
+		protocol_broken(s, cmdport_fault(s->port));
+}
+
+/* --- the command's input ---------------------------------------------------------------------- */
+
+static void send_wire(struct session *s)
+{
+	size_t n;
+
+	if (!s->m || !s->wire_n)
+		return;
+	n = machine_rx(s->m, MACHINE_CMDPORT, s->wire, s->wire_n);
+	memmove(s->wire, s->wire + n, s->wire_n - n);
+	s->wire_n -= n;
+}
+
+/* A portion of the input from wherever it comes, to be given to @take. False: nothing now. */
+static bool next_input(struct session *s, size_t max, u8 *buf, size_t *ret_n)
+{
+	struct io_events ev;
+	ssize_t n;
+
+	if (s->cfg.input == INPUT_FILE) {
+		do
+			n = read(s->cfg.in_fd, buf, max);
+		while (n < 0 && errno == EINTR);
+		/* An input that cannot be read ends like one that is over. */
+		s->in_eof = n <= 0;
+		*ret_n = n > 0 ? (size_t)n : 0;
+		return n > 0;
+	}
+	if (s->cfg.input == INPUT_NULL) {
+		s->in_eof = true;
+		return false;
+	}
+	*ret_n = io_peek(s->io, buf, max);
+	io_consume(s->io, *ret_n);
+	if (!*ret_n) {
+		io_events(s->io, &ev);
+		s->in_eof = ev.eof;
+	}
+	return *ret_n > 0;
+}
+
+static void feed_command(struct session *s)
+{
+	u8 buf[WIRE_WINDOW];
+	size_t room, n;
+
+	while (!s->in_eof && (room = cmdport_stdin_room(s->port)) > 0)
+		if (!next_input(s, MIN(room, sizeof(buf)), buf, &n))
+			break;
+		else
+			cmdport_stdin(s->port, buf, n);
+	if (s->in_eof && !s->eof_told) {
+		s->eof_told = true;
+		cmdport_stdin_eof(s->port);
+		machine_set_live(s->m, false);
+	}
+}
+
+/* --- the console's input ---------------------------------------------------------------------- */
+
+static void feed_console(struct session *s)
+{
+	static const char end[] = END_OF_INPUT;
+	size_t n;
+
+	/* What arrives before Linux has opened the port is thrown away by its driver. */
+	if (!s->m || (s->cfg.linux_guest && !machine_rx_listening(s->m, MACHINE_CONSOLE)))
+		return;
+	for (;;) {
+		if (s->in_at == s->in_n) {
+			s->in_at = s->in_n = 0;
+			if (!s->in_eof && next_input(s, sizeof(s->in), s->in, &s->in_n))
+				s->last = s->in[s->in_n - 1];
+			if (!s->in_n && s->in_eof && !s->eof_told) {
+				s->eof_told = true;
+				machine_set_live(s->m, false);
+				n = s->last && s->last != '\n' ? 0 : 1;
+				s->in_n = s->cfg.shell ? sizeof(end) - 1 - n : 0;
+				memcpy(s->in, end + n, s->in_n);
+			}
+		}
+		if (s->in_at == s->in_n)
+			return;
+		n = machine_rx(s->m, MACHINE_CONSOLE, s->in + s->in_at, s->in_n - s->in_at);
+		s->in_at += n;
+		if (!n)
+			return;
+	}
+}
+
+void session_rx_space(void *opaque, enum machine_port port)
+{
+	struct session *s = opaque;
+
+	if (port == MACHINE_CMDPORT)
+		send_wire(s);
+	else if (!s->cfg.command)
+		feed_console(s);
+}
+
+/* --- the command port ------------------------------------------------------------------------- */
+
+static void on_out(void *opaque, int fd, const u8 *data, size_t len)
+{
+	struct session *s = opaque;
+
+	put(s, fd == 1 ? &s->out : &s->err, data, len);
+}
+
+static void on_message(void *opaque, const char *words)
+{
+	struct session *s = opaque;
+	char line[600];
+	int n = snprintf(line, sizeof(line), "orrery: guest: %s%s\n", words,
+			 s->cfg.tty && s->cfg.input == INPUT_TERMINAL ? "\r" : "");
+
+	put(s, &s->err, (const u8 *)line, MIN((size_t)n, sizeof(line) - 1));
+}
+
+static void on_send(void *opaque, const u8 *data, size_t len)
+{
+	struct session *s = opaque;
+
+	/* Only a guest that acknowledges what it has not received makes us hold more than a window.
+	 */
+	if (len > sizeof(s->wire) - s->wire_n) {
+		protocol_broken(s, "it acknowledged what it had not received");
+		return;
+	}
+	memcpy(s->wire + s->wire_n, data, len);
+	s->wire_n += len;
+	send_wire(s);
+}
+
+static void on_state(void *opaque, enum cmdport_state state)
+{
+	struct session *s = opaque;
+
+	if (state == CMDPORT_EXITED)
+		stop(s, SESSION_EXITED);
+}
+
+static void on_room(void *opaque)
+{
+	feed_command(opaque);
+}
+
+static const struct cmdport_ops port_ops = {
+	.out = on_out,
+	.message = on_message,
+	.send = on_send,
+	.state = on_state,
+	.room = on_room,
+};
+
+/* --- the machine's life -------------------------------------------------------------------------
+ */
+
+/* On the engine's thread after a kick. */
+static void on_poll(void *opaque)
+{
+	struct session *s = opaque;
+	struct io_events ev;
+	unsigned rows, cols;
+
+	io_events(s->io, &ev);
+	if (ev.signal) {
+		s->signal = ev.signal;
+		stop(s, SESSION_SIGNAL);
+	} else if (ev.escaped) {
+		stop(s, SESSION_ESCAPED);
+	} else if (ev.timed_out) {
+		stop(s, SESSION_TIMEOUT);
+	}
+	if (ev.resized && s->cfg.tty && s->port &&
+	    term_size((int[]){ s->cfg.in_fd, s->cfg.out_fd }, 2, &rows, &cols))
+		cmdport_winsize(s->port, rows, cols);
+	if (s->cfg.input == INPUT_STREAM || s->cfg.input == INPUT_TERMINAL) {
+		if (s->port)
+			feed_command(s);
+		else
+			feed_console(s);
+	}
+	flush_all(s);
+}
+
+static void on_io(void *opaque)
+{
+	struct session *s = opaque;
+	struct machine *m = __atomic_load_n(&s->m, __ATOMIC_ACQUIRE);
+
+	if (m)
+		machine_kick(m);
+}
+
+int session_new(const struct session_cfg *cfg, struct err *e, struct session **ret)
+{
+	bool threaded = cfg->input == INPUT_STREAM || cfg->input == INPUT_TERMINAL;
+	struct session *s = calloc(1, sizeof(*s));
+	struct io_cfg ic = { .in_fd = threaded ? cfg->in_fd : -1,
+			     .escape = cfg->input == INPUT_TERMINAL && (!cfg->command || cfg->tty),
+			     .timeout_ns = cfg->timeout_ns,
+			     .kick = on_io,
+			     .opaque = s };
+	int r;
+
+	if (!s)
+		return err_set(e, -ENOMEM, "out of memory");
+	s->cfg = *cfg;
+	s->out = (struct out){ .fd = cfg->out_fd, .what = "standard output" };
+	s->err = (struct out){ .fd = cfg->err_fd, .what = "standard error" };
+	s->file = (struct out){ .fd = cfg->console_fd, .what = "the --console file" };
+	if (cfg->command && cmdport_new(&port_ops, s, &s->port) < 0) {
+		session_free(s);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	r = io_start(&ic, e, &s->io);
+	if (r < 0) {
+		session_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+enum engine_exit session_run(struct session *s, struct machine *m)
+{
+	enum engine_exit why;
+
+	__atomic_store_n(&s->m, m, __ATOMIC_RELEASE);
+	machine_set_live(m, s->cfg.live);
+	/* What came before there was a machine to kick. */
+	machine_kick(m);
+	if (!s->cfg.command)
+		feed_console(s);
+	why = machine_run(m, on_poll, s);
+	flush_all(s);
+	return why;
+}
+
+void session_close(struct session *s)
+{
+	if (!s)
+		return;
+	io_stop(s->io);
+	s->io = NULL;
+	s->m = NULL;
+}
+
+void session_free(struct session *s)
+{
+	if (!s)
+		return;
+	session_close(s);
+	cmdport_free(s->port);
+	free(s);
+}
+
+enum session_stop session_stopped(const struct session *s)
+{
+	return s->why;
+}
+
+const struct conlog *session_console(const struct session *s)
+{
+	return &s->console;
+}
+
+const struct cmdport *session_port(const struct session *s)
+{
+	return s->port;
+}
+
+const char *session_fault(const struct session *s)
+{
+	return s->fault;
+}
+
+int session_signal(const struct session *s)
+{
+	return s->signal;
+}
+
+int session_output_error(const struct session *s, const char **ret_what)
+{
+	*ret_what = s->out_what;
+	return s->out_err;
+}

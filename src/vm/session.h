@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * session.h - moves bytes between a running machine and the host's descriptors
+ */
+#ifndef ORR_VM_SESSION_H
+#define ORR_VM_SESSION_H
+
+#include "base/err.h"
+#include "vm/cmdport.h"
+#include "vm/conlog.h"
+#include "vm/io.h"
+#include "vm/machine.h"
+
+struct session;
+
+/* Why a session stopped its machine. */
+enum session_stop {
+	SESSION_RUNS, /* it did not */
+	SESSION_EXITED,
+	SESSION_PROTOCOL,
+	SESSION_PANIC,
+	SESSION_OUTPUT,
+	SESSION_TIMEOUT,
+	SESSION_SIGNAL,
+	SESSION_ESCAPED,
+};
+
+struct session_cfg {
+	bool command;	  /* the command port is in use, else the console is our input and output */
+	bool linux_guest; /* no input for the console before the guest's driver listens */
+	bool shell;	  /* the console is a shell's: the end of input is told by Ctrl-D */
+	bool tty;	  /* the command has a terminal: its size is passed on */
+	bool verbose;	  /* the console also on err_fd */
+	enum input_kind input;
+	bool live; /* an idle guest waits for its input at the host's pace */
+	int in_fd, out_fd, err_fd;
+	int console_fd; /* the console also there; -1: not */
+	u64 timeout_ns;
+};
+
+/* Starts to wait for input and signals. 0 or an error with message. */
+int session_new(const struct session_cfg *cfg, struct err *e, struct session **ret);
+/* Ends the waiting; the state stays for the functions below. */
+void session_close(struct session *s);
+void session_free(struct session *s);
+
+/* The machine's callbacks (struct machine_cfg), with the session as opaque. */
+void session_tx(void *opaque, enum machine_port port, const u8 *bytes, size_t n);
+void session_rx_space(void *opaque, enum machine_port port);
+
+/* Runs the machine to its end, or to the session's. */
+enum engine_exit session_run(struct session *s, struct machine *m);
+
+enum session_stop session_stopped(const struct session *s);
+const struct conlog *session_console(const struct session *s);
+const struct cmdport *session_port(const struct session *s); /* NULL without a command */
+const char *session_fault(const struct session *s);	     /* with SESSION_PROTOCOL */
+int session_signal(const struct session *s);		     /* with SESSION_SIGNAL */
+/* With SESSION_OUTPUT: the negative errno, and what could not be written. */
+int session_output_error(const struct session *s, const char **ret_what);
+
+#endif
