@@ -164,13 +164,26 @@ static u64 xinuse(const struct x86_cpu *c, const struct x86_xstate *img)
 
 /* --- FXSAVE, FXRSTOR -------------------------------------------------------------------------- */
 
-static int fx_check(struct x86_cpu *c, gva_t a)
+/*
+ * Processors touch the last of the 512 bytes before anything else, although nothing is in the last
+ * 96: a page fault there comes first, and before the image is looked at.
+ */
+static int fx_check(struct x86_cpu *c, gva_t a, bool write)
 {
+	gva_t last = x86_lin(c, a + OFF_HEADER - 1);
+	bool user = c->cpl == 3;
+	u64 v;
+	int r;
+
 	if (c->cr0 & (CR0_TS | CR0_EM))
 		return x86_fault(c, X86_NM);
 	if (a & 15)
 		return x86_fault_err(c, X86_GP, 0);
-	return 0;
+	c->lin_explicit = true;
+	r = write ? c->ops->lin_probe_write(c, last, 1, user) :
+		    c->ops->lin_read(c, last, 1, user, &v);
+	c->lin_explicit = false;
+	return r;
 }
 
 int x86_fxsave(struct x86_cpu *c, gva_t a, bool rex_w)
@@ -181,7 +194,7 @@ int x86_fxsave(struct x86_cpu *c, gva_t a, bool rex_w)
 
 	/* FIP and FDP are zero in either form, so the two images are the same. */
 	(void)rex_w;
-	if (fx_check(c, a))
+	if (fx_check(c, a, true))
 		return X86_FAULT;
 	image_of(c, &img);
 	add_range(&rs, 0, OFF_XMM + vregs(c) * 16);
@@ -197,7 +210,7 @@ int x86_fxrstor(struct x86_cpu *c, gva_t a, bool rex_w)
 	int r;
 
 	(void)rex_w;
-	if (fx_check(c, a))
+	if (fx_check(c, a, false))
 		return X86_FAULT;
 	c->lin_explicit = true;
 	r = read_range(c, a, &img, 0, OFF_XMM + vregs(c) * 16);

@@ -117,6 +117,13 @@ u64 stack_peek(struct vcpu *v, const struct op *op, unsigned n, unsigned skip)
 	return ld_n(v, op, stack_addr(v, op, v->c.r[X86_RSP] + skip, n, false), n);
 }
 
+static u64 legacy_next(struct vcpu *v, const struct op *op)
+{
+	u64 ip = next_rip(v, op);
+
+	return v->code_mode == CODE_64 ? ip : (u32)ip;
+}
+
 const struct op *op_push_r64(struct vcpu *v, const struct op *op)
 {
 	u64 sp = v->c.r[X86_RSP] - 8;
@@ -196,7 +203,7 @@ const struct op *op_pop_rm(struct vcpu *v, const struct op *op)
 
 const struct op *op_pop_seg(struct vcpu *v, const struct op *op)
 {
-	u64 x = stack_peek(v, op, op->aux, 0), next = next_rip(v, op);
+	u64 x = stack_peek(v, op, op->aux, 0), next = legacy_next(v, op);
 
 	if (x86_load_seg(&v->c, op->dst, (u16)x))
 		vcpu_raise(v, op);
@@ -253,7 +260,7 @@ const struct op *op_pushf(struct vcpu *v, const struct op *op)
 
 const struct op *op_popf(struct vcpu *v, const struct op *op)
 {
-	u64 f = stack_peek(v, op, op->aux, 0), next = next_rip(v, op);
+	u64 f = stack_peek(v, op, op->aux, 0), next = legacy_next(v, op);
 
 	if (x86_popf(&v->c, f, op->aux))
 		vcpu_raise(v, op);
@@ -339,19 +346,12 @@ static u64 legacy_ip(struct vcpu *v, const struct op *op, u64 ip)
 	return ip;
 }
 
-static u64 legacy_next(struct vcpu *v, const struct op *op)
-{
-	u64 ip = next_rip(v, op);
-
-	return v->code_mode == CODE_64 ? ip : (u32)ip;
-}
-
 static u64 new_ip(struct vcpu *v, const struct op *op, u64 ip)
 {
 	if (v->code_mode != CODE_64)
 		return legacy_ip(v, op, ip);
 	/* #GP at the branch, not at the target (SDM vol. 2, JMP). */
-	if ((u64)((s64)(ip << 16) >> 16) != ip)
+	if (!canonical(ip))
 		raise_gp0(v, op);
 	return ip;
 }
@@ -427,7 +427,7 @@ const struct op *op_call_rm(struct vcpu *v, const struct op *op)
 	 * Processors store the return address before they look at the target, and take the store's
 	 * RSP back.
 	 */
-	if (unlikely((u64)((s64)(ip << 16) >> 16) != ip)) {
+	if (unlikely(!canonical(ip))) {
 		v->c.r[X86_RSP] = sp;
 		raise_gp0(v, op);
 	}
@@ -438,7 +438,7 @@ const struct op *op_ret(struct vcpu *v, const struct op *op)
 {
 	u64 ip = ld_u64(v, op, v->c.r[X86_RSP]);
 
-	if (unlikely((u64)((s64)(ip << 16) >> 16) != ip))
+	if (unlikely(!canonical(ip)))
 		raise_gp0(v, op);
 	v->c.r[X86_RSP] += 8 + (u64)op->imm;
 	return jump_to(v, ip);

@@ -303,7 +303,7 @@ static int sys_base(struct vcpu *v, const struct op *op)
 		return 0;
 	}
 	u64 x = rm_read(v, op, (unsigned)op->imm);
-	if ((u64)((s64)(x << 16) >> 16) != x)
+	if (!canonical(x))
 		return gp0(v);
 	s->base = x;
 	v->c.segbase[gs ? X86_GS : X86_FS] = x;
@@ -327,7 +327,11 @@ static int sys_swapgs(struct vcpu *v, const struct op *op)
 
 static int sys_syscall(struct vcpu *v, const struct op *op)
 {
-	return jumped(v, x86_syscall(&v->c, after(v, op)));
+	int r = jumped(v, x86_syscall(&v->c, after(v, op)));
+
+	/* With TF in IA32_FMASK there is no trap behind SYSCALL. */
+	v->no_trap = !(v->c.rflags & X86_TF);
+	return r;
 }
 
 static int sys_sysret(struct vcpu *v, const struct op *op)
@@ -422,17 +426,26 @@ static int sys_lgdt(struct vcpu *v, const struct op *op)
 	u64 base = n == 8 ? ld_u64(v, op, b) : ld_u32(v, op, b);
 	if (n == 4 && (op->flags & OPF_O16))
 		base &= 0xffffff;
-	if (n == 8 && (u64)((s64)(base << 16) >> 16) != base)
+	if (n == 8 && !canonical(base))
 		return gp0(v);
 	d->limit = limit;
 	d->base = base;
 	return 0;
 }
 
+/* CR4.UMIP keeps what they store from user programs (SDM vol. 3, 2.5). */
+static bool umip_hides(const struct vcpu *v)
+{
+	return (v->c.cr4 & CR4_UMIP) && v->c.cpl;
+}
+
 static int sys_sgdt(struct vcpu *v, const struct op *op)
 {
 	const struct x86_dtr *d = op->aux == Y_SGDT ? &v->c.gdtr : &v->c.idtr;
 	unsigned n = v->code_mode == CODE_64 ? 8 : 4;
+
+	if (umip_hides(v))
+		return gp0(v);
 	u64 a = ea(v, op, n + 2, true);
 	u8 *p = mem_ref(v, op, a, n + 2, true);
 
@@ -462,6 +475,8 @@ static int sys_store_sel(struct vcpu *v, const struct op *op)
 
 	if (op->aux != Y_SMSW && !protected_mode(v))
 		return ud(v, op);
+	if (umip_hides(v))
+		return gp0(v);
 	rm_write(v, op, op->flags & OPF_MEM ? 2 : (unsigned)op->imm, x);
 	return 0;
 }
@@ -561,11 +576,27 @@ static int sys_mov_to_seg(struct vcpu *v, const struct op *op)
 
 /* --- state images ---------------------------------------------------------------------------------------- */
 
+/* Whether no #UD or #NM comes before the operand is looked at. */
+static bool xsave_available(const struct vcpu *v, const struct op *op)
+{
+	if (op->aux == Y_FXSAVE || op->aux == Y_FXRSTOR)
+		return !(v->c.cr0 & (CR0_TS | CR0_EM));
+	return (v->c.cr4 & CR4_OSXSAVE) && !(v->c.cr0 & CR0_TS);
+}
+
 static int sys_xsave(struct vcpu *v, const struct op *op)
 {
 	u64 a = ea(v, op, 1, true), mask = v->c.r[X86_RDX] << 32 | (u32)v->c.r[X86_RAX];
 	bool w = op->imm == 8;
 
+	/* Before alignment; and only this is #SS on the stack segment. */
+	if (v->code_mode == CODE_64 && (!canonical(a) || !canonical(a + 511)) &&
+	    xsave_available(v, op))
+		return x86_fault_err(&v->c, op->flags & OPF_SS ? X86_SS_EXC : X86_GP, 0);
+	/* How fine #AC looks, where it is not #GP anyway, is up to the processor (SDM, FXSAVE). */
+	if ((a & 3) && v->c.cpl == 3 && (v->c.rflags & X86_AC) && (v->c.cr0 & CR0_AM) &&
+	    xsave_available(v, op))
+		return x86_fault_err(&v->c, X86_AC_EXC, 0);
 	switch ((enum sys)op->aux) {
 	case Y_FXSAVE:
 		return x86_fxsave(&v->c, a, w);

@@ -202,11 +202,6 @@ static unsigned ac_align(unsigned n)
 	}
 }
 
-static bool canonical(u64 a)
-{
-	return (u64)((s64)(a << 16) >> 16) == a;
-}
-
 /*
  * What comes before translation: both ends canonical, #AC, data breakpoints. Accesses that need
  * the last two come here because their TLB is always empty.
@@ -428,6 +423,16 @@ attr_noinline void *mem_ref(struct vcpu *v, const struct op *op, u64 a, unsigned
 		}
 	}
 	/* Straddling pages, or a device. */
+	if (n > 10 && in_page(a, n) < n && ac_align(n) > 1 &&
+	    in_page(a, ac_align(n)) == ac_align(n)) {
+		/* Of x87 images processors touch the first word, then the last byte: CR2 tells. */
+		gpa_t g;
+		r = translate(v, a, write, user, false, &g);
+		if (!r)
+			r = translate(v, lin_add(v, a, n - 1), write, user, false, &g);
+		if (r)
+			leave(v, op, r);
+	}
 	if (write) {
 		r = probe_wr(v, a, user, false);
 		if (!r && in_page(a, n) < n)

@@ -134,6 +134,7 @@ struct vcpu {
 	struct tlb_entry *tlb; /* the current one; an always-empty one when accesses need checks */
 	s64 budget;            /* instructions left in this turn */
 	s64 start;             /* budget when the turn began */
+	s64 held;              /* part of the budget put out of reach: budget + held are left */
 	u64 total;             /* instructions of earlier turns */
 	u64 sti_at;            /* vcpu_count just after the last STI that set IF */
 	const struct block *cur;
@@ -270,6 +271,11 @@ int compiler_new(struct compiler **ret);
 void compiler_free(struct compiler *k);
 unsigned compile_block(struct vcpu *v, const u8 *bytes, unsigned avail, struct op *ops,
 		       unsigned *ret_len, unsigned *ret_nops);
+
+static attr_inline bool canonical(u64 a)
+{
+	return (u64)((s64)(a << 16) >> 16) == a;
+}
 
 /* Linear addresses wrap at 4 GiB outside long mode. */
 static inline u64 lin_add(const struct vcpu *v, u64 a, u64 n)
