@@ -28,6 +28,8 @@ struct compiler {
 	ZydisDecoder dec[3];
 	struct vec_node *vec[VEC_HASH]; /* thunks' descriptors, shared by ops */
 	bool full;			/* no room for a thunk: see compile_block */
+	bool denied_known;
+	bool denied[ZYDIS_ISA_SET_MAX_VALUE + 1]; /* not in the CPU model */
 };
 
 /* One instruction on its way to an op. */
@@ -311,6 +313,11 @@ static void pick_mov_special(struct pick *p)
 	ZydisRegisterClass cd = is_reg(d) ? ZydisRegisterGetClass(d->reg.value) : 0;
 	ZydisRegisterClass cs = is_reg(s) ? ZydisRegisterGetClass(s->reg.value) : 0;
 
+	/* LOCK MOV CR0 is another vendor's CR8. */
+	if (p->in->attributes & ZYDIS_ATTRIB_HAS_LOCK) {
+		sys(p, Y_UD);
+		return;
+	}
 	if (cd == ZYDIS_REGCLASS_SEGMENT) {
 		p->op->imm = seg_num(r);
 		if (p->op->imm == X86_CS) {
@@ -1002,6 +1009,7 @@ static bool pick_misc(struct pick *p)
 	case ZYDIS_MNEMONIC_PREFETCHT1:
 	case ZYDIS_MNEMONIC_PREFETCHT2:
 	case ZYDIS_MNEMONIC_PREFETCHW:
+	case ZYDIS_MNEMONIC_PREFETCHWT1: /* hints are NOPs where they mean nothing */
 		misc(p, M_NOP);
 		break;
 	case ZYDIS_MNEMONIC_LFENCE:
@@ -1227,6 +1235,44 @@ static bool pick_system(struct pick *p)
 	return true;
 }
 
+/* Instruction sets that a CPU model may lack, and the CPUID bit that says so. */
+static const struct {
+	ZydisISASet set;
+	u32 leaf;
+	u8 reg, bit; /* 0..3: EAX..EDX */
+} optional_sets[] = {
+	{ ZYDIS_ISA_SET_SSE3, 1, 2, 0 },	   { ZYDIS_ISA_SET_SSE3X87, 1, 2, 0 },
+	{ ZYDIS_ISA_SET_SSSE3, 1, 2, 9 },	   { ZYDIS_ISA_SET_SSSE3MMX, 1, 2, 9 },
+	{ ZYDIS_ISA_SET_CMPXCHG16B, 1, 2, 13 },	   { ZYDIS_ISA_SET_SSE4, 1, 2, 19 },
+	{ ZYDIS_ISA_SET_SSE42, 1, 2, 20 },	   { ZYDIS_ISA_SET_POPCNT, 1, 2, 23 },
+	{ ZYDIS_ISA_SET_RDRAND, 1, 2, 30 },	   { ZYDIS_ISA_SET_RDSEED, 7, 1, 18 },
+	{ ZYDIS_ISA_SET_INVPCID, 7, 1, 10 },	   { ZYDIS_ISA_SET_LAHF, 0x80000001, 2, 0 },
+	{ ZYDIS_ISA_SET_RDTSCP, 0x80000001, 3, 27 },
+};
+
+/* What the guest is told that it lacks it does not get, on any host. */
+static void find_denied(struct compiler *k, struct x86_cpu *c)
+{
+	k->denied_known = true;
+	if (!c->cpuid_n)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(optional_sets); i++) {
+		u32 r[4];
+
+		x86_cpuid(c, optional_sets[i].leaf, 0, r);
+		k->denied[optional_sets[i].set] =
+			!(r[optional_sets[i].reg] & 1u << optional_sets[i].bit);
+	}
+}
+
+static bool denied(const struct vcpu *v, const ZydisDecodedInstruction *in)
+{
+	/* LAHF's bit is about 64-bit mode; elsewhere it always exists. */
+	if (in->meta.isa_set == ZYDIS_ISA_SET_LAHF && v->code_mode != CODE_64)
+		return false;
+	return v->s->compiler->denied[in->meta.isa_set];
+}
+
 /* Decodes one instruction into @op. Returns its length, or 0 if the bytes do not suffice. */
 static unsigned compile_one(struct vcpu *v, const u8 *bytes, unsigned avail, struct op *op,
 			    bool *ret_ends)
@@ -1253,7 +1299,11 @@ static unsigned compile_one(struct vcpu *v, const u8 *bytes, unsigned avail, str
 	for (unsigned i = 0; i < in.raw.prefix_count; i++)
 		if (in.raw.prefixes[i].value == 0xf2 || in.raw.prefixes[i].value == 0xf3)
 			p.rep = in.raw.prefixes[i].value;
-	if (!pick_integer(&p) && !pick_strings(&p) && !pick_flow(&p) && !pick_misc(&p) &&
+	if (unlikely(!k->denied_known))
+		find_denied(k, &v->c);
+	if (denied(v, &in))
+		sys(&p, Y_UD);
+	else if (!pick_integer(&p) && !pick_strings(&p) && !pick_flow(&p) && !pick_misc(&p) &&
 	    !pick_system(&p))
 		pick_vec(&p);
 	/* A handler that a table does not have for this size is not an instruction. */
