@@ -128,11 +128,16 @@ static void clk_sooner(void *o, u64 ns)
 	if (!s->in_turn || s->cfg.clock == SOFT_CLOCK_REAL)
 		return;
 	struct vcpu *v = s->cpu[s->running];
-	s64 used = v->start - v->budget;
+	s64 used = v->start - v->budget, total = v->start + v->held;
 	u64 need = insns_until(s, ns);
-	if (need < (u64)v->start) {
-		v->start = MAX((s64)need, used);
-		v->budget = v->start - used;
+	if (need >= (u64)total)
+		return;
+	total = MAX((s64)need, used);
+	if (v->held) {
+		v->held = total - v->start;
+	} else {
+		v->start = total;
+		v->budget = total - used;
 	}
 }
 

@@ -120,6 +120,31 @@ static void run_part(struct vcpu *v, const struct block *b, u64 base, u32 k, u32
 	run_ops(v, v->part);
 }
 
+/*
+ * While one instruction runs by itself the rest of the budget is out of reach, so that a branch
+ * does not go straight into the next block.
+ */
+static void budget_hold(struct vcpu *v)
+{
+	v->held = v->budget - 1;
+	v->start -= v->held;
+	v->budget = 1;
+}
+
+static void budget_release(struct vcpu *v)
+{
+	v->start += v->held;
+	v->budget += v->held;
+	v->held = 0;
+}
+
+static void run_one(struct vcpu *v, const struct block *b, u64 base, u32 k)
+{
+	budget_hold(v);
+	run_part(v, b, base, k, 1);
+	budget_release(v);
+}
+
 /* Delivers c->exc; true if the hook wants the VM to stop instead. */
 static int deliver_exc(struct vcpu *v)
 {
@@ -191,7 +216,7 @@ static int step(struct vcpu *v, const struct block *b, u64 base, u32 k)
 	v->data_break = 0;
 	v->no_trap = false; /* may be set by an instruction that was not run from here */
 	u64 rf = c->rflags & X86_RF;
-	run_part(v, b, base, k, 1);
+	run_one(v, b, base, k);
 	c->rflags &= ~rf;
 	if (shadow)
 		c->shadow = 0;
@@ -210,7 +235,10 @@ int vcpu_run(struct vcpu *v)
 	struct x86_cpu *c = &v->c;
 	int r;
 
-	switch (setjmp(v->env)) {
+	r = setjmp(v->env);
+	if (r)
+		budget_release(v);
+	switch (r) {
 	case LEAVE_EXC:
 		v->alone = false;
 		v->cur = NULL;
@@ -279,7 +307,7 @@ int vcpu_run(struct vcpu *v)
 			if (r)
 				return r;
 		} else if (v->alone) {
-			run_part(v, b, base, k, 1);
+			run_one(v, b, base, k);
 			v->alone = false;
 		} else if (k == 0 && v->budget >= b->n) {
 			v->budget -= b->n;
