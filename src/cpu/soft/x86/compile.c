@@ -41,7 +41,7 @@ struct pick {
 	struct op *op;
 	u64 rip;   /* of the block */
 	bool ends; /* the block ends here */
-	u8 rep;    /* last of F2, F3, or 0 */
+	u8 rep;	   /* last of F2, F3, or 0 */
 };
 
 int compiler_new(struct compiler **ret)
@@ -348,8 +348,8 @@ static bool is_gpr(const ZydisDecodedOperand *o)
 {
 	ZydisRegisterClass c = ZydisRegisterGetClass(o->reg.value);
 
-	return c == ZYDIS_REGCLASS_GPR8 || c == ZYDIS_REGCLASS_GPR16 ||
-	       c == ZYDIS_REGCLASS_GPR32 || c == ZYDIS_REGCLASS_GPR64;
+	return c == ZYDIS_REGCLASS_GPR8 || c == ZYDIS_REGCLASS_GPR16 || c == ZYDIS_REGCLASS_GPR32 ||
+	       c == ZYDIS_REGCLASS_GPR64;
 }
 
 static void pick_mov(struct pick *p)
@@ -383,7 +383,7 @@ static void pick_shift(struct pick *p, enum sh_op s)
 
 	set_rm(p, &p->o[0]);
 	p->op->imm = cl ? 0 : (u8)p->o[1].imm.value.u;
-	p->op->fn = ops_sh[s][size_index(p->o[0].size)][cl];
+	p->op->fn = ops_sh[s][size_index(p->o[0].size)][cl][is_mem(&p->o[0])];
 }
 
 static void pick_shd(struct pick *p, unsigned right)
@@ -393,7 +393,7 @@ static void pick_shd(struct pick *p, unsigned right)
 	set_rm(p, &p->o[0]);
 	p->op->src = reg_off(p->o[1].reg.value);
 	p->op->imm = cl ? 0 : (u8)p->o[2].imm.value.u;
-	p->op->fn = ops_shd[right][size_index(p->o[0].size)][cl];
+	p->op->fn = ops_shd[right][size_index(p->o[0].size)][cl][is_mem(&p->o[0])];
 }
 
 static void pick_movx(struct pick *p, unsigned sign)
@@ -428,14 +428,14 @@ static void pick_movsxd(struct pick *p)
 }
 
 /* Destination register in `src`, r/m source in `dst` or memory. */
-static void pick_reg_rm(struct pick *p, const op_fn t[4], unsigned bits)
+static void pick_reg_rm(struct pick *p, const op_fn t[4][2], unsigned bits)
 {
 	p->op->src = reg_off(p->o[0].reg.value);
 	set_rm(p, &p->o[1]);
-	p->op->fn = t[size_index(bits)];
+	p->op->fn = t[size_index(bits)][is_mem(&p->o[1])];
 }
 
-static void pick_rm_reg(struct pick *p, const op_fn t[4])
+static void pick_rm_reg(struct pick *p, const op_fn t[4][2])
 {
 	const ZydisDecodedOperand *m = &p->o[0], *r = &p->o[1];
 
@@ -445,7 +445,7 @@ static void pick_rm_reg(struct pick *p, const op_fn t[4])
 	}
 	set_rm(p, m);
 	p->op->src = reg_off(r->reg.value);
-	p->op->fn = t[size_index(m->size)];
+	p->op->fn = t[size_index(m->size)][is_mem(m)];
 }
 
 static void pick_bt(struct pick *p, enum bt_op b)
@@ -457,7 +457,7 @@ static void pick_bt(struct pick *p, enum bt_op b)
 		p->op->imm = (u8)p->o[1].imm.value.u;
 	else
 		p->op->src = reg_off(p->o[1].reg.value);
-	p->op->fn = ops_bt[b][size_index(p->o[0].size)][imm];
+	p->op->fn = ops_bt[b][size_index(p->o[0].size)][imm][is_mem(&p->o[0])];
 }
 
 static void pick_imul(struct pick *p)
@@ -466,7 +466,7 @@ static void pick_imul(struct pick *p)
 
 	if (n == 1) {
 		set_rm(p, &p->o[0]);
-		p->op->fn = ops_imul[size_index(p->o[0].size)];
+		p->op->fn = ops_imul[size_index(p->o[0].size)][is_mem(&p->o[0])];
 	} else {
 		pick_reg_rm(p, n == 2 ? ops_imul2 : ops_imul3, p->o[0].size);
 		if (n == 3)
@@ -533,7 +533,12 @@ static void pick_jmp_call(struct pick *p, bool call)
 	if (n == 2)
 		p->op->flags |= OPF_O16;
 	set_rm(p, &p->o[0]);
-	p->op->fn = call ? op_call_rm : op_jmp_rm;
+	if (legacy(p) || n != 8)
+		p->op->fn = call ? op_call_rm : op_jmp_rm;
+	else if (is_mem(&p->o[0]))
+		p->op->fn = call ? op_call_m64 : op_jmp_m64;
+	else
+		p->op->fn = call ? op_call_r64 : op_jmp_r64;
 }
 
 static void pick_ret(struct pick *p)
@@ -556,9 +561,9 @@ static void pick_ret(struct pick *p)
 
 static void pick_loop(struct pick *p, u8 kind)
 {
-	p->op->flags |= p->in->address_width == 16 ? OPF_A16 :
-			p->in->address_width == 32 ? OPF_A32 :
-						     0;
+	p->op->flags |= p->in->address_width == 16   ? OPF_A16
+			: p->in->address_width == 32 ? OPF_A32
+						     : 0;
 	pick_branch_target(p);
 	p->op->aux = kind;
 	p->op->fn = op_loop;
@@ -616,9 +621,9 @@ static void pick_string(struct pick *p, op_fn fn, unsigned n)
 	u8 seg = X86_DS;
 	u64 a = p->in->attributes;
 
-	p->op->flags |= p->in->address_width == 16 ? OPF_A16 :
-			p->in->address_width == 32 ? OPF_A32 :
-						     0;
+	p->op->flags |= p->in->address_width == 16   ? OPF_A16
+			: p->in->address_width == 32 ? OPF_A32
+						     : 0;
 	if (a & ZYDIS_ATTRIB_HAS_SEGMENT_ES)
 		seg = X86_ES;
 	else if (a & ZYDIS_ATTRIB_HAS_SEGMENT_CS)
@@ -837,7 +842,7 @@ static bool pick_integer(struct pick *p)
 		break;
 	case ZYDIS_MNEMONIC_MUL:
 		set_rm(p, &p->o[0]);
-		p->op->fn = ops_mul[size_index(p->o[0].size)];
+		p->op->fn = ops_mul[size_index(p->o[0].size)][is_mem(&p->o[0])];
 		break;
 	case ZYDIS_MNEMONIC_IMUL:
 		pick_imul(p);
@@ -985,11 +990,9 @@ static bool pick_flow(struct pick *p)
 			pick_jcc(p);
 		} else if (p->in->meta.category == ZYDIS_CATEGORY_SETCC) {
 			set_rm(p, &p->o[0]);
-			p->op->aux = p->in->opcode & 15;
-			p->op->fn = ops_setcc;
+			p->op->fn = ops_setcc[p->in->opcode & 15][is_mem(&p->o[0])];
 		} else if (p->in->meta.category == ZYDIS_CATEGORY_CMOV) {
-			pick_reg_rm(p, ops_cmov, p->o[0].size);
-			p->op->aux = p->in->opcode & 15;
+			pick_reg_rm(p, ops_cmov[p->in->opcode & 15], p->o[0].size);
 		} else {
 			return false;
 		}
@@ -1241,12 +1244,18 @@ static const struct {
 	u32 leaf;
 	u8 reg, bit; /* 0..3: EAX..EDX */
 } optional_sets[] = {
-	{ ZYDIS_ISA_SET_SSE3, 1, 2, 0 },	   { ZYDIS_ISA_SET_SSE3X87, 1, 2, 0 },
-	{ ZYDIS_ISA_SET_SSSE3, 1, 2, 9 },	   { ZYDIS_ISA_SET_SSSE3MMX, 1, 2, 9 },
-	{ ZYDIS_ISA_SET_CMPXCHG16B, 1, 2, 13 },	   { ZYDIS_ISA_SET_SSE4, 1, 2, 19 },
-	{ ZYDIS_ISA_SET_SSE42, 1, 2, 20 },	   { ZYDIS_ISA_SET_POPCNT, 1, 2, 23 },
-	{ ZYDIS_ISA_SET_RDRAND, 1, 2, 30 },	   { ZYDIS_ISA_SET_RDSEED, 7, 1, 18 },
-	{ ZYDIS_ISA_SET_INVPCID, 7, 1, 10 },	   { ZYDIS_ISA_SET_LAHF, 0x80000001, 2, 0 },
+	{ ZYDIS_ISA_SET_SSE3, 1, 2, 0 },
+	{ ZYDIS_ISA_SET_SSE3X87, 1, 2, 0 },
+	{ ZYDIS_ISA_SET_SSSE3, 1, 2, 9 },
+	{ ZYDIS_ISA_SET_SSSE3MMX, 1, 2, 9 },
+	{ ZYDIS_ISA_SET_CMPXCHG16B, 1, 2, 13 },
+	{ ZYDIS_ISA_SET_SSE4, 1, 2, 19 },
+	{ ZYDIS_ISA_SET_SSE42, 1, 2, 20 },
+	{ ZYDIS_ISA_SET_POPCNT, 1, 2, 23 },
+	{ ZYDIS_ISA_SET_RDRAND, 1, 2, 30 },
+	{ ZYDIS_ISA_SET_RDSEED, 7, 1, 18 },
+	{ ZYDIS_ISA_SET_INVPCID, 7, 1, 10 },
+	{ ZYDIS_ISA_SET_LAHF, 0x80000001, 2, 0 },
 	{ ZYDIS_ISA_SET_RDTSCP, 0x80000001, 3, 27 },
 };
 
@@ -1281,7 +1290,8 @@ static unsigned compile_one(struct vcpu *v, const u8 *bytes, unsigned avail, str
 	ZydisDecodedInstruction in;
 	ZydisDecodedOperand o[ZYDIS_MAX_OPERAND_COUNT];
 	struct pick p = { .v = v, .in = &in, .o = o, .bytes = bytes, .op = op };
-	ZyanStatus st = ZydisDecoderDecodeFull(&k->dec[v->code_mode], bytes, MIN(avail, 15u), &in, o);
+	ZyanStatus st =
+		ZydisDecoderDecodeFull(&k->dec[v->code_mode], bytes, MIN(avail, 15u), &in, o);
 
 	op->seg = X86_SEGS;
 	op->base = op->index = X86_ZERO;
@@ -1289,9 +1299,9 @@ static unsigned compile_one(struct vcpu *v, const u8 *bytes, unsigned avail, str
 		return 0;
 	if (!ZYAN_SUCCESS(st)) {
 		op->len = 1;
-		sys(&p, st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG || st == ZYDIS_STATUS_NO_MORE_DATA ?
-				Y_TOOLONG :
-				Y_UD);
+		sys(&p, st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG || st == ZYDIS_STATUS_NO_MORE_DATA
+				? Y_TOOLONG
+				: Y_UD);
 		*ret_ends = true;
 		return 1;
 	}
@@ -1304,7 +1314,7 @@ static unsigned compile_one(struct vcpu *v, const u8 *bytes, unsigned avail, str
 	if (denied(v, &in))
 		sys(&p, Y_UD);
 	else if (!pick_integer(&p) && !pick_strings(&p) && !pick_flow(&p) && !pick_misc(&p) &&
-	    !pick_system(&p))
+		 !pick_system(&p))
 		pick_vec(&p);
 	/* A handler that a table does not have for this size is not an instruction. */
 	if (!op->fn)

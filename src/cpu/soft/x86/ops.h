@@ -20,18 +20,18 @@ enum bt_op { B_BT, B_BTS, B_BTR, B_BTC, B_OPS };
 /* ops_alu.c */
 extern const op_fn ops_alu[A_OPS][4][F_FORMS];
 extern const op_fn ops_un[U_OPS][4][2];      /* [1]: memory */
-extern const op_fn ops_sh[S_OPS][4][2];      /* count in imm; [1]: count in CL */
-extern const op_fn ops_shd[2][4][2];         /* SHLD, SHRD; sizes 1..3 */
+extern const op_fn ops_sh[S_OPS][4][2][2];   /* [1]: count in CL, not imm; [mem] */
+extern const op_fn ops_shd[2][4][2][2];      /* SHLD, SHRD; sizes 1..3 */
 extern const op_fn ops_movx[2][2][4][2];     /* [zero/sign][from 8/16][to size][mem] */
 extern const op_fn ops_movsxd[2];            /* [mem]: 32 to 64 */
 extern const op_fn ops_lea[4];               /* to size 1..3 */
-extern const op_fn ops_setcc, ops_cmov[4];   /* condition in aux */
-extern const op_fn ops_xchg[4], ops_xadd[4], ops_cmpxchg[4];
-extern const op_fn ops_bt[B_OPS][4][2];      /* [0]: bit in src register, [1]: in imm */
-extern const op_fn ops_bscan[2][4];          /* BSF, BSR */
-extern const op_fn ops_popcnt[4], ops_crc32[4], ops_bswap[4];
-extern const op_fn ops_mul[4], ops_imul[4], ops_div[4], ops_idiv[4]; /* rAX forms */
-extern const op_fn ops_imul2[4], ops_imul3[4]; /* dst in src offset, r/m; imul3: times imm */
+extern const op_fn ops_setcc[16][2], ops_cmov[16][4][2]; /* by condition; [mem] */
+extern const op_fn ops_xchg[4][2], ops_xadd[4][2], ops_cmpxchg[4][2]; /* [mem], as below */
+extern const op_fn ops_bt[B_OPS][4][2][2];   /* [0]: bit in src register, [1]: in imm */
+extern const op_fn ops_bscan[2][4][2];       /* BSF, BSR */
+extern const op_fn ops_popcnt[4][2], ops_crc32[4][2], ops_bswap[4];
+extern const op_fn ops_mul[4][2], ops_imul[4][2], ops_div[4], ops_idiv[4]; /* rAX forms */
+extern const op_fn ops_imul2[4][2], ops_imul3[4][2]; /* dst in src offset; imul3: times imm */
 extern const op_fn ops_cbw[4], ops_cwd[4];   /* by operand size 1..3 */
 
 /* ops_flow.c */
@@ -40,9 +40,13 @@ const struct op *op_jcc_legacy(struct vcpu *v, const struct op *op); /* conditio
 const struct op *op_jmp(struct vcpu *v, const struct op *op);
 const struct op *op_jmp_legacy(struct vcpu *v, const struct op *op);
 const struct op *op_jmp_rm(struct vcpu *v, const struct op *op);
+const struct op *op_jmp_r64(struct vcpu *v, const struct op *op); /* in 64-bit mode */
+const struct op *op_jmp_m64(struct vcpu *v, const struct op *op);
 const struct op *op_call(struct vcpu *v, const struct op *op);
 const struct op *op_call_legacy(struct vcpu *v, const struct op *op);
 const struct op *op_call_rm(struct vcpu *v, const struct op *op);
+const struct op *op_call_r64(struct vcpu *v, const struct op *op);
+const struct op *op_call_m64(struct vcpu *v, const struct op *op);
 const struct op *op_ret(struct vcpu *v, const struct op *op);
 const struct op *op_ret_legacy(struct vcpu *v, const struct op *op);
 const struct op *op_loop(struct vcpu *v, const struct op *op); /* aux: LOOP, LOOPE, LOOPNE, JrCXZ */
@@ -143,6 +147,21 @@ static attr_inline void set_u32(struct vcpu *v, u8 off, u32 x)
 static attr_inline void set_u64(struct vcpu *v, u8 off, u64 x)
 {
 	REG(u64, off) = x;
+}
+
+/* A memory operand of the usual kind that the TLB has, or NULL: see ops_alu.c. */
+static attr_inline const void *hot_rd(struct vcpu *v, const struct op *op, unsigned n)
+{
+	if (unlikely(op->flags & OPF_EASLOW))
+		return NULL;
+	return tlb_rd(v, ea_flat(v, op), n);
+}
+
+static attr_inline void *hot_wr(struct vcpu *v, const struct op *op, unsigned n)
+{
+	if (unlikely(op->flags & OPF_EASLOW))
+		return NULL;
+	return tlb_wr(v, ea_flat(v, op), n);
 }
 
 /* The r/m operand for reading and writing; done with rm_done. */

@@ -124,29 +124,58 @@ static u64 legacy_next(struct vcpu *v, const struct op *op)
 	return v->code_mode == CODE_64 ? ip : (u32)ip;
 }
 
+/* Hot handlers with cold twins, as in ops_alu.c: these three, and near CALL, RET and JMP below. */
+
+attr_cold static const struct op *push_r64_cold(struct vcpu *v, const struct op *op)
+{
+	stack_push(v, op, 8, REG(u64, op->src));
+	NEXT;
+}
+
 const struct op *op_push_r64(struct vcpu *v, const struct op *op)
 {
-	u64 sp = v->c.r[X86_RSP] - 8;
+	u64 sp = v->c.r[X86_RSP] - 8, *p = tlb_wr(v, sp, 8);
 
-	st_u64(v, op, sp, REG(u64, op->src));
+	if (unlikely(!p))
+		return push_r64_cold(v, op);
+	*p = REG(u64, op->src);
 	v->c.r[X86_RSP] = sp;
 	NEXT;
 }
 
-const struct op *op_pop_r64(struct vcpu *v, const struct op *op)
+attr_cold static const struct op *pop_r64_cold(struct vcpu *v, const struct op *op)
 {
-	u64 x = ld_u64(v, op, v->c.r[X86_RSP]);
+	u64 x = stack_peek(v, op, 8, 0);
 
 	v->c.r[X86_RSP] += 8;
 	REG(u64, op->dst) = x;
 	NEXT;
 }
 
+const struct op *op_pop_r64(struct vcpu *v, const struct op *op)
+{
+	const u64 *p = tlb_rd(v, v->c.r[X86_RSP], 8);
+
+	if (unlikely(!p))
+		return pop_r64_cold(v, op);
+	v->c.r[X86_RSP] += 8;
+	REG(u64, op->dst) = *p;
+	NEXT;
+}
+
+attr_cold static const struct op *push_imm64_cold(struct vcpu *v, const struct op *op)
+{
+	stack_push(v, op, 8, (u64)op->imm);
+	NEXT;
+}
+
 const struct op *op_push_imm64(struct vcpu *v, const struct op *op)
 {
-	u64 sp = v->c.r[X86_RSP] - 8;
+	u64 sp = v->c.r[X86_RSP] - 8, *p = tlb_wr(v, sp, 8);
 
-	st_u64(v, op, sp, (u64)op->imm);
+	if (unlikely(!p))
+		return push_imm64_cold(v, op);
+	*p = (u64)op->imm;
 	v->c.r[X86_RSP] = sp;
 	NEXT;
 }
@@ -310,13 +339,14 @@ const struct op *op_leave(struct vcpu *v, const struct op *op)
 	NEXT;
 }
 
-/* --- control transfer ---------------------------------------------------------------------------- */
+/* --- control transfer ----------------------------------------------------------------------------
+ */
 
 #define DEF_JCC(cc)                                                                                \
 	static const struct op *jcc_##cc(struct vcpu *v, const struct op *op)                      \
 	{                                                                                          \
-		return jump_to(v, cond_true(v, cc) ? v->c.r[X86_BLOCK] + (u64)op->imm :            \
-						     next_rip(v, op));                             \
+		return jump_to(v, cond_true(v, cc) ? v->c.r[X86_BLOCK] + (u64)op->imm              \
+						   : next_rip(v, op));                             \
 	}
 DEF_JCC(0)
 DEF_JCC(1)
@@ -378,11 +408,37 @@ const struct op *op_jmp_rm(struct vcpu *v, const struct op *op)
 	return jump_to(v, new_ip(v, op, rm_read(v, op, op->aux)));
 }
 
+const struct op *op_jmp_r64(struct vcpu *v, const struct op *op)
+{
+	u64 ip = REG(u64, op->dst);
+
+	if (unlikely(!canonical(ip)))
+		return op_jmp_rm(v, op);
+	return jump_to(v, ip);
+}
+
+const struct op *op_jmp_m64(struct vcpu *v, const struct op *op)
+{
+	const u64 *p = hot_rd(v, op, 8);
+
+	if (unlikely(!p || !canonical(*p)))
+		return op_jmp_rm(v, op);
+	return jump_to(v, *p);
+}
+
+attr_cold static const struct op *call_cold(struct vcpu *v, const struct op *op)
+{
+	stack_push(v, op, 8, next_rip(v, op));
+	return jump_to(v, v->c.r[X86_BLOCK] + (u64)op->imm);
+}
+
 const struct op *op_call(struct vcpu *v, const struct op *op)
 {
-	u64 sp = v->c.r[X86_RSP] - 8;
+	u64 sp = v->c.r[X86_RSP] - 8, *p = tlb_wr(v, sp, 8);
 
-	st_u64(v, op, sp, next_rip(v, op));
+	if (unlikely(!p))
+		return call_cold(v, op);
+	*p = next_rip(v, op);
 	v->c.r[X86_RSP] = sp;
 	return jump_to(v, v->c.r[X86_BLOCK] + (u64)op->imm);
 }
@@ -395,34 +451,15 @@ const struct op *op_call_legacy(struct vcpu *v, const struct op *op)
 	return jump_to(v, ip);
 }
 
-/* A store that misses, on the stack segment whatever the operand of @op is on. */
-attr_noinline static void push_slow(struct vcpu *v, const struct op *op, unsigned n, u64 val)
-{
-	struct op stk = *op;
-
-	stk.flags |= OPF_SS;
-	stack_push(v, &stk, n, val);
-}
-
-static attr_inline void call_push(struct vcpu *v, const struct op *op, unsigned n, u64 val)
-{
-	u64 sp = v->c.r[X86_RSP] - 8, *p = tlb_wr(v, sp, 8);
-
-	if (likely(n == 8 && p)) {
-		*p = val;
-		v->c.r[X86_RSP] = sp;
-	} else {
-		push_slow(v, op, n, val);
-	}
-}
-
 const struct op *op_call_rm(struct vcpu *v, const struct op *op)
 {
 	u64 ip = rm_read(v, op, op->aux), sp = v->c.r[X86_RSP];
+	struct op stk = *op;
 
 	if (v->code_mode != CODE_64)
 		ip = legacy_ip(v, op, ip);
-	call_push(v, op, op->aux, next_rip(v, op));
+	stk.flags |= OPF_SS; /* the push is there, whatever the operand is on */
+	stack_push(v, &stk, op->aux, next_rip(v, op));
 	/*
 	 * Processors store the return address before they look at the target, and take the store's
 	 * RSP back.
@@ -434,14 +471,49 @@ const struct op *op_call_rm(struct vcpu *v, const struct op *op)
 	return jump_to(v, ip);
 }
 
-const struct op *op_ret(struct vcpu *v, const struct op *op)
+static attr_inline const struct op *call_to(struct vcpu *v, const struct op *op, u64 ip)
 {
-	u64 ip = ld_u64(v, op, v->c.r[X86_RSP]);
+	u64 sp = v->c.r[X86_RSP] - 8, *p = tlb_wr(v, sp, 8);
 
-	if (unlikely(!canonical(ip)))
+	if (unlikely(!p || !canonical(ip)))
+		return op_call_rm(v, op);
+	*p = next_rip(v, op);
+	v->c.r[X86_RSP] = sp;
+	return jump_to(v, ip);
+}
+
+const struct op *op_call_r64(struct vcpu *v, const struct op *op)
+{
+	return call_to(v, op, REG(u64, op->dst));
+}
+
+const struct op *op_call_m64(struct vcpu *v, const struct op *op)
+{
+	const u64 *p = hot_rd(v, op, 8);
+
+	if (unlikely(!p))
+		return op_call_rm(v, op);
+	return call_to(v, op, *p);
+}
+
+attr_cold static const struct op *ret_cold(struct vcpu *v, const struct op *op)
+{
+	u64 ip = stack_peek(v, op, 8, 0);
+
+	if (!canonical(ip))
 		raise_gp0(v, op);
 	v->c.r[X86_RSP] += 8 + (u64)op->imm;
 	return jump_to(v, ip);
+}
+
+const struct op *op_ret(struct vcpu *v, const struct op *op)
+{
+	const u64 *p = tlb_rd(v, v->c.r[X86_RSP], 8);
+
+	if (unlikely(!p || !canonical(*p)))
+		return ret_cold(v, op);
+	v->c.r[X86_RSP] += 8 + (u64)op->imm;
+	return jump_to(v, *p);
 }
 
 const struct op *op_ret_legacy(struct vcpu *v, const struct op *op)
@@ -455,9 +527,9 @@ const struct op *op_ret_legacy(struct vcpu *v, const struct op *op)
 /* LOOPNE, LOOPE, LOOP, JrCXZ: aux 0..3; the counter has the address size. */
 const struct op *op_loop(struct vcpu *v, const struct op *op)
 {
-	u64 m = op->flags & OPF_A16		       ? 0xffff :
-		op->flags & OPF_A32 || v->code_mode != CODE_64 ? 0xffffffff :
-								 ~0ull;
+	u64 m = op->flags & OPF_A16				 ? 0xffff
+		: op->flags & OPF_A32 || v->code_mode != CODE_64 ? 0xffffffff
+								 : ~0ull;
 	u64 n = v->c.r[X86_RCX];
 	bool zf = (v->c.fl & X86_ZF) != 0, take;
 
@@ -489,6 +561,7 @@ const struct op *op_fall(struct vcpu *v, const struct op *op)
 
 void op_fallthrough(struct op *op, const struct op *prev)
 {
-	*op = (struct op){ .fn = op_fall, .ip = (u16)(prev->ip + prev->len),
+	*op = (struct op){ .fn = op_fall,
+			   .ip = (u16)(prev->ip + prev->len),
 			   .idx = (u8)(prev->idx + 1) };
 }

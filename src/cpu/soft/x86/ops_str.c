@@ -110,10 +110,10 @@ static const struct op *rep_end(struct vcpu *v, const struct op *op, u64 mask, u
 
 static u64 ld_elem(struct vcpu *v, const struct op *op, u64 a, unsigned n)
 {
-	return n == 1 ? ld_u8(v, op, a) :
-	       n == 2 ? ld_u16(v, op, a) :
-	       n == 4 ? ld_u32(v, op, a) :
-			ld_u64(v, op, a);
+	return n == 1	? ld_u8(v, op, a)
+	       : n == 2 ? ld_u16(v, op, a)
+	       : n == 4 ? ld_u32(v, op, a)
+			: ld_u64(v, op, a);
 }
 
 static void st_elem(struct vcpu *v, const struct op *op, u64 a, unsigned n, u64 x)
@@ -220,10 +220,7 @@ static void set_cmp_flags(struct vcpu *v, u64 a, u64 b, unsigned n)
 
 	/* At the top of a 64-bit word ZF, SF, CF and OF come out as at @n bytes. */
 	u64 x = a << sh, y = b << sh;
-	__asm__("cmpq %[y], %[x]\n\tlahf\n\tseto %%al"
-		: "=&a"(ax)
-		: [x] "r"(x), [y] "r"(y)
-		: "cc");
+	__asm__("cmpq %[y], %[x]\n\tlahf\n\tseto %%al" : "=&a"(ax) : [x] "r"(x), [y] "r"(y) : "cc");
 	/* PF and AF are those of the lowest byte. */
 	u32 lo;
 	__asm__("cmpb %b[y], %b[x]\n\tlahf\n\tseto %%al"

@@ -54,7 +54,8 @@ static int jumped(struct vcpu *v, int r)
 	return SYS_JUMPED;
 }
 
-/* --- software interrupts ------------------------------------------------------------------------ */
+/* --- software interrupts ------------------------------------------------------------------------
+ */
 
 static int soft_int(struct vcpu *v, const struct op *op, u8 vec, enum x86_event ev)
 {
@@ -77,6 +78,7 @@ static int sys_int3(struct vcpu *v, const struct op *op)
 		v->c.rip = op_rip(v, op);
 		if (v->s->exc_hook(v->s->exc_opaque, &v->c)) {
 			soft_stop(v->s, ENGINE_STOPPED);
+			v->no_trap = true;
 			return SYS_JUMPED;
 		}
 	}
@@ -99,7 +101,8 @@ static int sys_iret(struct vcpu *v, const struct op *op)
 	return jumped(v, x86_iret(&v->c, op->imm));
 }
 
-/* --- flags and halting ---------------------------------------------------------------------------- */
+/* --- flags and halting
+ * ---------------------------------------------------------------------------- */
 
 static int sys_hlt(struct vcpu *v, const struct op *op)
 {
@@ -111,8 +114,8 @@ static int sys_hlt(struct vcpu *v, const struct op *op)
 
 static bool io_privileged(const struct vcpu *v)
 {
-	return !protected_mode(v) ? !(v->c.rflags & X86_VM) || (v->c.rflags & X86_IOPL) == X86_IOPL :
-				    v->c.cpl <= (v->c.rflags & X86_IOPL) >> 12;
+	return !protected_mode(v) ? !(v->c.rflags & X86_VM) || (v->c.rflags & X86_IOPL) == X86_IOPL
+				  : v->c.cpl <= (v->c.rflags & X86_IOPL) >> 12;
 }
 
 static int sys_cli(struct vcpu *v, const struct op *op)
@@ -144,7 +147,8 @@ static int sys_pause(struct vcpu *v, const struct op *op)
 	return 0;
 }
 
-/* --- registers -------------------------------------------------------------------------------------- */
+/* --- registers
+ * -------------------------------------------------------------------------------------- */
 
 static int sys_clts(struct vcpu *v, const struct op *op)
 {
@@ -323,7 +327,8 @@ static int sys_swapgs(struct vcpu *v, const struct op *op)
 	return 0;
 }
 
-/* --- transfers ---------------------------------------------------------------------------------------- */
+/* --- transfers
+ * ---------------------------------------------------------------------------------------- */
 
 static int sys_syscall(struct vcpu *v, const struct op *op)
 {
@@ -377,7 +382,8 @@ static int sys_far_ret(struct vcpu *v, const struct op *op)
 	return jumped(v, x86_far_ret(&v->c, op->dst, (u16)op->imm));
 }
 
-/* --- ports: bytes in src, port in imm or -1 for DX ------------------------------------------------------- */
+/* --- ports: bytes in src, port in imm or -1 for DX
+ * ------------------------------------------------------- */
 
 static u16 port_of(const struct vcpu *v, const struct op *op)
 {
@@ -407,11 +413,15 @@ static int sys_out(struct vcpu *v, const struct op *op)
 	if (x86_io_check(&v->c, port_of(v, op), op->src))
 		return X86_FAULT;
 	bus_write(v->s->cfg.bus, BUS_PIO, port_of(v, op), op->src,
-		  op->src == 1 ? (u8)x : op->src == 2 ? (u16)x : (u32)x, v->c.index);
+		  op->src == 1	 ? (u8)x
+		  : op->src == 2 ? (u16)x
+				 : (u32)x,
+		  v->c.index);
 	return 0;
 }
 
-/* --- descriptor tables --------------------------------------------------------------------------------- */
+/* --- descriptor tables
+ * --------------------------------------------------------------------------------- */
 
 static int sys_lgdt(struct vcpu *v, const struct op *op)
 {
@@ -574,7 +584,8 @@ static int sys_mov_to_seg(struct vcpu *v, const struct op *op)
 	return 0;
 }
 
-/* --- state images ---------------------------------------------------------------------------------------- */
+/* --- state images
+ * ---------------------------------------------------------------------------------------- */
 
 /* Whether no #UD or #NM comes before the operand is looked at. */
 static bool xsave_available(const struct vcpu *v, const struct op *op)
@@ -698,7 +709,8 @@ const struct op *op_sys(struct vcpu *v, const struct op *op)
 	vcpu_triple(v, op);
 }
 
-/* --- in the middle of a block --------------------------------------------------------------------------- */
+/* --- in the middle of a block
+ * --------------------------------------------------------------------------- */
 
 const struct op *op_mov_from_seg(struct vcpu *v, const struct op *op)
 {

@@ -131,8 +131,8 @@ attr_cold attr_noinline static bool x87_would_store(struct vcpu *v, const struct
  * A 10-byte store is one of 8 bytes and one of 2: where they lie on two pages, the first stays done
  * when the second faults (SDM vol. 3, 8.1.1 allows it; processors do it).
  */
-attr_cold static void x87_split_store(struct vcpu *v, const struct op *op,
-				      const struct vec_insn *i, u64 a)
+attr_cold static void x87_split_store(struct vcpu *v, const struct op *op, const struct vec_insn *i,
+				      u64 a)
 {
 	struct x86_xstate before = v->c.x, after;
 	u64 lo;
@@ -170,8 +170,8 @@ const struct op *op_vec_x87(struct vcpu *v, const struct op *op)
 			x87_split_store(v, op, i, a);
 			NEXT;
 		}
-		p = i->mem_write ? rmw(v, op, a, i->mem_size) :
-				   mem_ref(v, op, a, i->mem_size, false);
+		p = i->mem_write ? rmw(v, op, a, i->mem_size)
+				 : mem_ref(v, op, a, i->mem_size, false);
 	}
 	if (unlikely(i->fn(&v->c, p)))
 		vcpu_raise(v, op);

@@ -290,26 +290,42 @@ void op_fallthrough(struct op *op, const struct op *prev);
 
 u64 ea_slow(struct vcpu *v, const struct op *op, unsigned n, bool write);
 
+/* Without OPF_EASLOW. */
+static attr_inline u64 ea_flat(const struct vcpu *v, const struct op *op)
+{
+	return v->c.r[op->base] + (v->c.r[op->index] << op->scale) + (u64)(s64)op->disp +
+	       v->c.segbase[op->seg];
+}
+
 static attr_inline u64 ea(struct vcpu *v, const struct op *op, unsigned n, bool write)
 {
 	if (unlikely(op->flags & OPF_EASLOW))
 		return ea_slow(v, op, n, write);
-	return v->c.r[op->base] + (v->c.r[op->index] << op->scale) + (u64)(s64)op->disp +
-	       v->c.segbase[op->seg];
+	return ea_flat(v, op);
+}
+
+/* No host address is NULL; the compiler need not ask. */
+static attr_inline void *tlb_host(const struct tlb_entry *e, u64 a)
+{
+	void *p = (void *)(a + e->addend);
+
+	if (!p)
+		__builtin_unreachable();
+	return p;
 }
 
 static attr_inline void *tlb_rd(struct vcpu *v, u64 a, unsigned n)
 {
 	struct tlb_entry *e = &v->tlb[(a >> 12) & (TLB_SIZE - 1)];
 
-	return likely(((a + n - 1) & ~0xfffull) == e->rtag) ? (void *)(a + e->addend) : NULL;
+	return likely(((a + n - 1) & ~0xfffull) == e->rtag) ? tlb_host(e, a) : NULL;
 }
 
 static attr_inline void *tlb_wr(struct vcpu *v, u64 a, unsigned n)
 {
 	struct tlb_entry *e = &v->tlb[(a >> 12) & (TLB_SIZE - 1)];
 
-	return likely(((a + n - 1) & ~0xfffull) == e->wtag) ? (void *)(a + e->addend) : NULL;
+	return likely(((a + n - 1) & ~0xfffull) == e->wtag) ? tlb_host(e, a) : NULL;
 }
 
 #define DEF_LDST(T)                                                                                \
