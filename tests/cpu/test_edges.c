@@ -191,6 +191,24 @@
 	X(ac_not_for_movups, END, CODE, "pushf; orl $0x40000,(%rsp); popf; movups 0x20000101,%xmm0; movdqu %xmm0,0x20000203; pcmpestrm $0,0x20000105,%xmm0") \
 	X(ac_for_m80, 17, CODE, "fldpi; pushf; orl $0x40000,(%rsp); popf; fstpt 0x20000103") \
 	X(ac_for_fldenv, 17, CODE, "pushf; orl $0x40000,(%rsp); popf; fldenv 0x20000102") \
+	X(ac_for_fxrstor, 17, CODE, "pushf; orl $0x40000,(%rsp); popf; fxrstor 0x20000101")        \
+	X(fxrstor_noncanonical_stack, 12, CODE, "mov $1,%ebp; ror $1,%rbp; fxrstor64 4(%rbp)")     \
+	X(fxsave_last_byte_first, 14, CODE, "fxsave64 0x20003e70")                                 \
+	X(fxrstor_last_byte_first, 14, CODE, "movl $-1,0x20008e88; fxrstor 0x20008e70")            \
+	X(fldenv_last_byte_second, 14, CODE, "fldenv 0x20008ff0")                                  \
+	X(fldenv_first_word_split, 14, CODE, "fldenv 0x20008fff")                                  \
+	X(fstpt_split_first_part_stays, 14, CODE, "fldpi; fstpt 0x20008ff7")                       \
+	X(fstpt_split_ok, END, CODE, "fldpi; fstpt 0x20000ff9; fldl2e; fbstp 0x20001ffd")          \
+	X(cvtpd2pi_misaligned, 13, CODE, "cvtpd2pi 0x20000108,%mm0")                               \
+	X(tf_rep_one_element, 1, CODE, "mov $5,%ecx; pushf; orl $0x100,(%rsp); popf; rep movsb")   \
+	X(tf_rep_scan, 1, CODE, "mov $5,%ecx; pushf; orl $0x100,(%rsp); popf; repne scasb")        \
+	X(tf_after_int3, 3, CODE, "pushf; orl $0x100,(%rsp); popf; int3")                          \
+	X(addr32_rep_movs_zero_cuts, END, CODE, "mov $1,%ecx; shl $40,%rcx; add %rcx,%rsi; add %rcx,%rdi; addr32 rep movsb") \
+	X(addr32_rep_cmps_fault_cuts_rcx, 14, CODE, "mov $1,%ecx; shl $40,%rcx; mov $0x20005000,%esi; or %rcx,%rsi; or %rcx,%rdi; inc %rcx; addr32 repe cmpsb") \
+	X(addr32_rep_stos_fault_cuts_rdi, 14, CODE, "mov $1,%ecx; shl $40,%rcx; mov $0x20005000,%edi; or %rcx,%rsi; or %rcx,%rdi; inc %rcx; addr32 rep stosb") \
+	X(call_mem_noncanonical, 13, CODE, "mov $1,%eax; ror $1,%rax; mov %rax,0x20000100; call *0x20000100") \
+	X(jmp_mem_noncanonical, 13, CODE, "mov $1,%eax; ror $1,%rax; mov %rax,0x20000100; jmp *0x20000100") \
+	X(load_across_canonical_end, 13, CODE, "mov $-1,%rax; shr $17,%rax; mov -2(%rax),%rbx")    \
 	X(cwd_family, END, CODE, "mov $0x80,%al; cbtw; cwtl; cltq; cwtd; cltd; cqto")              \
 	/* SSE */                                                                                  \
 	X(movaps_misaligned, 13, CODE, "movaps 0x20000104,%xmm0")                                  \
