@@ -53,6 +53,7 @@ bench:
 
 lint:
 	@scripts/deps build test lint
+	@scripts/build $(BUILD) $(CONFIGURE)
 	@scripts/lint $(BUILD)
 
 format:
