@@ -12,7 +12,7 @@
  *    enter MMX state before they touch memory, which a restart cannot tell;
  *  - how far behind an undefined opcode a processor reads (#PF of the fetch, or #UD);
  *  - sequences that end between an FNSAVE or FXSAVE and the instructions that clear what it has
- *    stored of FIP, FDP and FOP (special.c), by a single-step trap;
+ *    stored of FIP, FDP and FOP (special.c), by a single-step trap or the end of the code;
  *  - sequences that loop or that reach a system call (counted, a handful in a million).
  */
 #include "diff.h"
@@ -181,7 +181,8 @@ static bool ends_in_fsave(const struct diff_seq *q, const struct diff_result *n)
 {
 	const struct diff_insn *d = faulted(q, n->s.rip);
 
-	switch (d && n->vector == X86_DB ? d->mnemonic : 0) {
+	/* At its own address it is the save that has faulted. */
+	switch (d && n->s.rip > q->va[d - q->insn] ? d->mnemonic : 0) {
 	case ZYDIS_MNEMONIC_FNSAVE:
 	case ZYDIS_MNEMONIC_FNSTENV:
 	case ZYDIS_MNEMONIC_FXSAVE:
