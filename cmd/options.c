@@ -14,28 +14,32 @@
 #define WORD_MAX 40u
 #define HELP_COLUMN 26
 
-/* The number of letters to change, insert or delete between two words (Levenshtein's distance). */
+/*
+ * How many letters to change, insert, delete or swap with their neighbour between two words
+ * (Damerau and Levenshtein's distance, in its restricted form).
+ */
 static unsigned distance(const char *a, const char *b)
 {
 	size_t la = strlen(a), lb = strlen(b);
-	unsigned row[WORD_MAX + 1];
+	unsigned d[WORD_MAX + 1][WORD_MAX + 1];
 
 	if (la > WORD_MAX || lb > WORD_MAX)
 		return WORD_MAX;
+	for (unsigned i = 0; i <= la; i++)
+		d[i][0] = i;
 	for (unsigned j = 0; j <= lb; j++)
-		row[j] = j;
+		d[0][j] = j;
 	for (size_t i = 1; i <= la; i++) {
-		unsigned diagonal = row[0];
-
-		row[0] = (unsigned)i;
 		for (size_t j = 1; j <= lb; j++) {
-			unsigned change = diagonal + (a[i - 1] != b[j - 1]);
+			unsigned least = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
 
-			diagonal = row[j];
-			row[j] = MIN(change, MIN(row[j], row[j - 1]) + 1);
+			least = MIN(least, MIN(d[i - 1][j], d[i][j - 1]) + 1);
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+				least = MIN(least, d[i - 2][j - 2] + 1);
+			d[i][j] = least;
 		}
 	}
-	return row[lb];
+	return d[la][lb];
 }
 
 const char *options_nearest(const char *word, const char *const *names, size_t n, size_t stride)

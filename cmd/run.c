@@ -322,7 +322,7 @@ static int parse(struct run_args *a, int argc, char **argv, struct err *e)
 	*c = (struct vm_cfg){ .in_fd = 0, .out_fd = 1, .err_fd = 2, .debug_exit = -1 };
 	r = options_parse(options, argc, argv, run_option, a, e);
 	if (r < 0 || a->help)
-		return r;
+		return MIN(r, 0);
 	if (r < argc)
 		c->argv = (const char *const *)argv + r;
 	else if (!strcmp(argv[argc - 1], "--"))

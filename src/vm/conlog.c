@@ -28,6 +28,7 @@ static void line_done(struct conlog *c)
 {
 	c->line[c->n] = 0;
 	c->n = 0;
+	c->lines++;
 	if (!c->panic[0]) {
 		const char *at = strstr(c->line, PANIC_WORDS);
 

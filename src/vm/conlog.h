@@ -15,6 +15,7 @@ struct conlog {
 	char line[CONLOG_LINE]; /* the current line, as far as it fits, printable */
 	size_t n;
 	char panic[CONLOG_LINE]; /* the line of the panic from "Kernel panic" on, or "" */
+	u64 lines;		 /* complete ones so far */
 	bool panic_over;	 /* the kernel will do nothing more */
 	char tail[CONLOG_TAIL];	 /* a ring of the last printable text */
 	u64 total;		 /* bytes that went into it */

@@ -31,7 +31,8 @@
 
 #define OUT_SIZE 16384u
 #define IN_SIZE 4096u
-#define END_OF_INPUT "\n\004"
+#define CTRL_D 0x04
+#define PROMPT "# " /* of busybox's shell for root */
 
 struct out {
 	int fd; /* -1: drop */
@@ -53,6 +54,7 @@ struct session {
 	size_t in_at, in_n;
 	u8 last; /* the last byte of the input */
 	bool in_eof, eof_told;
+	u64 asked_line; /* the console line + 1 at whose prompt the shell was told to end */
 
 	enum session_stop why;
 	int signal;
@@ -68,6 +70,8 @@ static void stop(struct session *s, enum session_stop why)
 	if (s->m)
 		machine_stop(s->m);
 }
+
+static void feed_console(struct session *s);
 
 static void protocol_broken(struct session *s, const char *fault)
 {
@@ -136,6 +140,8 @@ static void console_tx(struct session *s, const u8 *bytes, size_t n)
 			put(s, &s->err, &bytes[i], 1);
 	if (s->console.panic_over)
 		stop(s, SESSION_PANIC);
+	if (s->cfg.shell && s->eof_told)
+		feed_console(s);
 }
 
 void session_tx(void *opaque, enum machine_port port, const u8 *bytes, size_t n)
@@ -210,9 +216,31 @@ static void feed_command(struct session *s)
 
 /* --- the console's input ---------------------------------------------------------------------- */
 
+/*
+ * The end of the input, for the shell on the console: first what completes the last line, then
+ * Ctrl-D wherever it prompts. Not at once: a shell that edits its line reads raw, and loses a
+ * Ctrl-D that came while a command ran and the line discipline took it for an end of file.
+ */
+static size_t end_of_input(struct session *s, u8 *buf)
+{
+	size_t n = 0;
+
+	if (!s->eof_told) {
+		s->eof_told = true;
+		machine_set_live(s->m, false);
+		if (s->cfg.shell && s->last && s->last != '\n')
+			buf[n++] = '\n';
+	}
+	if (s->cfg.shell && s->asked_line != s->console.lines + 1 &&
+	    memmem(s->console.line, s->console.n, PROMPT, strlen(PROMPT))) {
+		s->asked_line = s->console.lines + 1;
+		buf[n++] = CTRL_D;
+	}
+	return n;
+}
+
 static void feed_console(struct session *s)
 {
-	static const char end[] = END_OF_INPUT;
 	size_t n;
 
 	/* What arrives before Linux has opened the port is thrown away by its driver. */
@@ -223,13 +251,8 @@ static void feed_console(struct session *s)
 			s->in_at = s->in_n = 0;
 			if (!s->in_eof && next_input(s, sizeof(s->in), s->in, &s->in_n))
 				s->last = s->in[s->in_n - 1];
-			if (!s->in_n && s->in_eof && !s->eof_told) {
-				s->eof_told = true;
-				machine_set_live(s->m, false);
-				n = s->last && s->last != '\n' ? 0 : 1;
-				s->in_n = s->cfg.shell ? sizeof(end) - 1 - n : 0;
-				memcpy(s->in, end + n, s->in_n);
-			}
+			if (!s->in_n && s->in_eof)
+				s->in_n = end_of_input(s, s->in);
 		}
 		if (s->in_at == s->in_n)
 			return;
