@@ -181,6 +181,27 @@ int guest_open(void)
 	return ret;
 }
 
+struct stat_query {
+	const char *name;
+	u64 val;
+};
+
+static void stat_line(void *o, const char *name, u64 val)
+{
+	struct stat_query *q = o;
+
+	if (!strcmp(q->name, name))
+		q->val = val;
+}
+
+u64 guest_stat(const char *name)
+{
+	struct stat_query q = { .name = name };
+
+	soft_stats(gst.soft, stat_line, &q);
+	return q.val;
+}
+
 void guest_close(void)
 {
 	soft_free(gst.soft);

@@ -407,6 +407,16 @@ static void run_one(const struct insn *i, const struct vec_insn *vi, u64 code, b
 	compare(i, &c0, &c, rc, trap, m, vi->mem_write ? vi->mem_size : 0);
 }
 
+static int get_insn(const struct insn *i, struct vec_insn *ret)
+{
+	const struct vec_insn *d;
+	int rc = vec_get(vec, &i->in, i->ops, i->b, &d);
+
+	if (rc == 0)
+		*ret = *d;
+	return rc;
+}
+
 /* Operand size and alignment as vec_get reports them, against what the processor touches. */
 static void check_extent(const struct insn *i, const struct vec_insn *vi, u64 code)
 {
@@ -483,7 +493,7 @@ static void names_reg(const struct insn *i, bool *ret_rsp)
 
 static void test_form(struct insn *i, unsigned rounds)
 {
-	struct vec_insn vi;
+	struct vec_insn vi = { 0 };
 	unsigned k;
 	bool rsp;
 	u64 code;
@@ -492,12 +502,12 @@ static void test_form(struct insn *i, unsigned rounds)
 	names_reg(i, &rsp);
 	if (rsp)
 		return;
-	rc = vec_get(vec, &i->in, i->ops, i->b, &vi);
+	rc = get_insn(i, &vi);
 	if (rc == -ENOENT)
 		return;
 	if (rc == -ENOMEM) {
 		vec_flush(vec);
-		rc = vec_get(vec, &i->in, i->ops, i->b, &vi);
+		rc = get_insn(i, &vi);
 	}
 	assert_int_equal(rc, 0);
 	seen[i->in.mnemonic] = 1;
@@ -593,7 +603,7 @@ static int get(const char *bytes, unsigned n, struct vec_insn *ret)
 
 	memcpy(i.b, bytes, n);
 	assert_true(ZYAN_SUCCESS(ZydisDecoderDecodeFull(&dec64, i.b, n, &i.in, i.ops)));
-	return vec_get(vec, &i.in, i.ops, i.b, ret);
+	return get_insn(&i, ret);
 }
 
 #define GET(s, ret) get(s, sizeof(s) - 1, ret)

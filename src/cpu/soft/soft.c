@@ -551,4 +551,6 @@ void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val)
 	line(o, "ran_alone", alone);
 	line(o, "exceptions", exc);
 	line(o, "interrupts", intr);
+	line(o, "thunks", vec_stats(s->vec).thunks);
+	line(o, "thunk_flushes", vec_stats(s->vec).flushes);
 }

@@ -17,17 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VEC_HASH 1024u
-
-struct vec_node {
-	struct vec_insn i;
-	struct vec_node *next;
-};
-
 struct compiler {
 	ZydisDecoder dec[3];
-	struct vec_node *vec[VEC_HASH]; /* thunks' descriptors, shared by ops */
-	bool full;			/* no room for a thunk: see compile_block */
+	bool full; /* no room for a thunk: see compile_block */
 	bool denied_known;
 	bool denied[ZYDIS_ISA_SET_MAX_VALUE + 1]; /* not in the CPU model */
 };
@@ -72,42 +64,9 @@ int compiler_new(struct compiler **ret)
 	return 0;
 }
 
-static void free_nodes(struct compiler *k)
-{
-	for (u32 i = 0; i < VEC_HASH; i++) {
-		struct vec_node *n = k->vec[i], *next;
-		for (; n; n = next) {
-			next = n->next;
-			free(n);
-		}
-		k->vec[i] = NULL;
-	}
-}
-
 void compiler_free(struct compiler *k)
 {
-	if (!k)
-		return;
-	free_nodes(k);
 	free(k);
-}
-
-static const struct vec_insn *intern(struct compiler *k, const struct vec_insn *i)
-{
-	u32 h = (u32)(((uintptr_t)i->fn >> 4) & (VEC_HASH - 1));
-
-	for (struct vec_node *n = k->vec[h]; n; n = n->next)
-		if (n->i.fn == i->fn && n->i.cls == i->cls && n->i.mem_read == i->mem_read &&
-		    n->i.mem_write == i->mem_write && n->i.mem_size == i->mem_size &&
-		    n->i.mem_align == i->mem_align)
-			return &n->i;
-	struct vec_node *n = malloc(sizeof(*n));
-	if (!n)
-		return NULL;
-	n->i = *i;
-	n->next = k->vec[h];
-	k->vec[h] = n;
-	return &n->i;
 }
 
 /* --- operands ----------------------------------------------------------------------------- */
@@ -678,15 +637,11 @@ static void pick_lxs(struct pick *p, enum x86_segreg s)
 
 static void pick_vec(struct pick *p)
 {
-	struct compiler *k = p->v->s->compiler;
-	struct vec_insn i;
-	const struct vec_insn *d = NULL;
-	int r = vec_get(p->v->s->vec, p->in, p->o, p->bytes, &i);
+	const struct vec_insn *d;
+	int r = vec_get(p->v->s->vec, p->in, p->o, p->bytes, &d);
 
-	if (r == 0)
-		d = intern(k, &i);
-	if (!d) {
-		k->full |= r != -ENOENT;
+	if (r < 0) {
+		p->v->s->compiler->full |= r != -ENOENT;
 		sys(p, Y_UD);
 		return;
 	}
@@ -1359,7 +1314,6 @@ unsigned compile_block(struct vcpu *v, const u8 *bytes, unsigned avail, struct o
 	if (likely(!k->full))
 		return n;
 	blocks_flush_all(v->s);
-	free_nodes(k);
 	vec_flush(v->s->vec);
 	k->full = false;
 	n = compile_ops(v, bytes, avail, ops, ret_len, ret_nops);

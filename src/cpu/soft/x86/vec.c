@@ -32,7 +32,7 @@
 #include "cpu/soft/x86/vec_priv.h"
 
 #define ARENA_SIZE (16u << 20)
-#define HASH_BITS 12
+#define HASH_BITS 14
 #define HASH_SIZE (1u << HASH_BITS)
 #define THUNK_MAX 320 /* bytes of code; the longest needs about 150 */
 
@@ -452,32 +452,33 @@ static void describe(const struct vec_form *f, const ZydisDecodedInstruction *in
 	}
 }
 
-static bool get_plain(const struct vec_form *f, struct vec_insn *ret)
+/* Those that need no thunk. */
+static const struct vec_insn *get_plain(const struct vec_form *f)
 {
-	struct vec_insn vi = { .cls = VEC_SSE, .mem_size = 4, .mem_align = 1 };
+	static const struct vec_insn ldmxcsr = {
+		.fn = vec_ldmxcsr, .cls = VEC_SSE, .mem_read = true, .mem_size = 4, .mem_align = 1
+	};
+	static const struct vec_insn stmxcsr = {
+		.fn = vec_stmxcsr, .cls = VEC_SSE, .mem_write = true, .mem_size = 4, .mem_align = 1
+	};
+	static const struct vec_insn fwait = { .fn = vec_fwait, .cls = VEC_FWAIT, .mem_align = 1 };
 
 	switch (f->kind) {
 	case VEC_KIND_LDMXCSR:
-		vi.fn = vec_ldmxcsr;
-		vi.mem_read = true;
-		break;
+		return &ldmxcsr;
 	case VEC_KIND_STMXCSR:
-		vi.fn = vec_stmxcsr;
-		vi.mem_write = true;
-		break;
+		return &stmxcsr;
 	case VEC_KIND_FWAIT:
-		vi = (struct vec_insn){ .fn = vec_fwait, .cls = VEC_FWAIT, .mem_align = 1 };
-		break;
+		return &fwait;
 	default:
-		return false;
+		return NULL;
 	}
-	*ret = vi;
-	return true;
 }
 
 int vec_get(struct vec *v, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *ops,
-	    const u8 *bytes, struct vec_insn *ret)
+	    const u8 *bytes, const struct vec_insn **ret)
 {
+	const struct vec_insn *plain;
 	struct vec_thunk *t;
 	struct vec_form f;
 	unsigned h;
@@ -487,13 +488,16 @@ int vec_get(struct vec *v, const ZydisDecodedInstruction *insn, const ZydisDecod
 	rc = vec_form_init(&f, insn, ops, bytes);
 	if (rc < 0)
 		return rc;
-	if (get_plain(&f, ret))
+	plain = get_plain(&f);
+	if (plain) {
+		*ret = plain;
 		return 0;
+	}
 	make_key(&f, key);
 	h = hash_key(key);
 	for (t = v->hash[h]; t; t = t->next) {
 		if (!memcmp(t->key, key, sizeof(key))) {
-			*ret = t->insn;
+			*ret = &t->insn;
 			return 0;
 		}
 	}
@@ -510,7 +514,7 @@ int vec_get(struct vec *v, const ZydisDecodedInstruction *insn, const ZydisDecod
 	t->next = v->hash[h];
 	v->hash[h] = t;
 	v->thunks++;
-	*ret = t->insn;
+	*ret = &t->insn;
 	return 0;
 }
 

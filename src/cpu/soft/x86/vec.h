@@ -54,14 +54,15 @@ int vec_new(struct vec **ret);
 void vec_free(struct vec *v);
 
 /*
- * Whether @insn is a vector/x87 instruction of SSE to SSE4.2, MMX or x87, and its thunk. Also
+ * Whether @insn is a vector/x87 instruction of SSE to SSE4.2, MMX or x87, and its thunk (borrowed,
+ * until vec_flush; the same instruction gives the same pointer). Also
  * LDMXCSR, STMXCSR, EMMS, FWAIT. Not FXSAVE, XSAVE and their like (isa/x86), nor MOVNTI, CRC32,
  * POPCNT, prefetches, fences (plain instructions), nor anything newer: -ENOENT.
  * @ops are all operands, hidden ones too; MASKMOV's memory operand is a hidden one.
  * 0, -ENOENT if it is not ours, -ENOMEM also when the arena is full: see vec_flush.
  */
 int vec_get(struct vec *v, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *ops,
-	    const u8 *bytes, struct vec_insn *ret);
+	    const u8 *bytes, const struct vec_insn **ret);
 
 /*
  * Drops all thunks. Every struct vec_insn taken before is void: the caller has dropped the blocks
