@@ -209,6 +209,20 @@
 	X(call_mem_noncanonical, 13, CODE, "mov $1,%eax; ror $1,%rax; mov %rax,0x20000100; call *0x20000100") \
 	X(jmp_mem_noncanonical, 13, CODE, "mov $1,%eax; ror $1,%rax; mov %rax,0x20000100; jmp *0x20000100") \
 	X(load_across_canonical_end, 13, CODE, "mov $-1,%rax; shr $17,%rax; mov -2(%rax),%rbx")    \
+	X(movaps_noncanonical_stack, 13, CODE, "mov $1,%ebp; ror $1,%rbp; movaps 4(%rbp),%xmm0")   \
+	X(movaps_store_noncanonical_stack, 13, CODE, "mov $1,%ebp; ror $1,%rbp; movaps %xmm0,4(%rbp)") \
+	X(cx16_noncanonical_stack, 13, CODE, "mov $1,%ebp; ror $1,%rbp; cmpxchg16b 4(%rbp)")       \
+	X(pop_noncanonical, 12, CODE, "mov $1,%esp; ror $1,%rsp; pop %rax")                        \
+	X(push_mem_noncanonical, 13, CODE, "mov $1,%eax; ror $1,%rax; push (%rax)")                \
+	X(ret_noncanonical_stack, 12, CODE, "mov $1,%esp; ror $1,%rsp; ret")                       \
+	X(call_noncanonical_stack, 12, CODE, "mov $1,%esp; ror $1,%rsp; call 1f; 1: nop")          \
+	X(call_mem_noncanonical_operand, 13, CODE, "mov $1,%eax; ror $1,%rax; call *(%rax)")       \
+	X(leave_noncanonical, 12, CODE, "mov $1,%ebp; ror $1,%rbp; leave")                         \
+	X(enter_noncanonical, 12, CODE, "mov $1,%esp; ror $1,%rsp; enter $8,$0")                   \
+	X(ss_override_noncanonical, 13, CODE, "mov $1,%eax; ror $1,%rax; mov %ss:(%rax),%ecx")     \
+	X(ds_override_on_rbp, 12, CODE, "mov $1,%ebp; ror $1,%rbp; mov %ds:(%rbp),%ecx")           \
+	X(movs_noncanonical, 13, CODE, "mov $1,%esi; ror $1,%rsi; movsb")                          \
+	X(fs_noncanonical, 13, CODE, "mov $1,%ebp; ror $1,%rbp; mov %fs:(%rbp),%ecx")              \
 	X(cwd_family, END, CODE, "mov $0x80,%al; cbtw; cwtl; cltq; cwtd; cltd; cqto")              \
 	/* SSE */                                                                                  \
 	X(movaps_misaligned, 13, CODE, "movaps 0x20000104,%xmm0")                                  \
