@@ -196,9 +196,14 @@ const struct op *op_push_rm(struct vcpu *v, const struct op *op)
 	NEXT;
 }
 
+/* With a 32-bit operand only 16 bits are written, as recent processors do (SDM vol. 2, PUSH). */
 const struct op *op_push_seg(struct vcpu *v, const struct op *op)
 {
-	stack_push(v, op, op->aux, v->c.seg[op->src].sel);
+	unsigned n = op->aux;
+	u64 sp = v->c.r[X86_RSP] - n;
+
+	st_n(v, op, stack_addr(v, op, sp, n, true), n == 4 ? 2 : n, v->c.seg[op->src].sel);
+	set_sp(v, sp);
 	NEXT;
 }
 
@@ -250,9 +255,8 @@ const struct op *op_pusha(struct vcpu *v, const struct op *op)
 	unsigned n = op->aux;
 	u64 sp = v->c.r[X86_RSP];
 
-	/* The lowest word first: if it and the highest can be stored, all between can. */
-	st_n(v, op, stack_addr(v, op, sp - 8 * n, n, true), n, v->c.r[X86_RDI]);
-	for (unsigned i = 0; i < 7; i++)
+	/* What is stored before a fault stays stored; rSP stays too. */
+	for (unsigned i = 0; i < 8; i++)
 		st_n(v, op, stack_addr(v, op, sp - (i + 1) * n, n, true), n, v->c.r[i]);
 	set_sp(v, sp - 8 * n);
 	NEXT;
@@ -261,17 +265,16 @@ const struct op *op_pusha(struct vcpu *v, const struct op *op)
 const struct op *op_popa(struct vcpu *v, const struct op *op)
 {
 	unsigned n = op->aux;
-	u64 x[8];
 
-	for (unsigned i = 0; i < 8; i++)
-		x[7 - i] = stack_peek(v, op, n, i * n);
-	for (unsigned i = 0; i < 8; i++) {
+	/* What is loaded before a fault stays loaded. */
+	for (unsigned i = X86_RDI + 1; i-- > 0;) {
 		if (i == X86_RSP)
 			continue;
+		u64 x = stack_peek(v, op, n, (X86_RDI - i) * n);
 		if (n == 2)
-			set_u16(v, (u8)(i * 8), (u16)x[i]);
+			set_u16(v, (u8)(i * 8), (u16)x);
 		else
-			set_u32(v, (u8)(i * 8), (u32)x[i]);
+			set_u32(v, (u8)(i * 8), (u32)x);
 	}
 	stack_add(v, 8 * (s64)n);
 	NEXT;
