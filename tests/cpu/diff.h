@@ -45,6 +45,11 @@ extern const struct diff_region diff_regions[DIFF_REGIONS];
 
 #define DIFF_FX 512
 
+/* Linux's user selectors, which user code can read. DS and ES hold SEL_SS in both runs. */
+#define DIFF_CS 0x33
+#define DIFF_CS32 0x23
+#define DIFF_SS 0x2b
+
 enum diff_end {
 	DIFF_EXC,     /* ended by an exception: the normal case */
 	DIFF_TIMEOUT, /* did not end in time */
@@ -110,6 +115,7 @@ struct diff_seq {
 	unsigned n;
 	u64 base;    /* virtual address of the first instruction */
 	bool no_end; /* runs off the end of the code region instead of into HLT */
+	bool compat; /* 32-bit code, in compatibility mode */
 	struct diff_state init;
 	u8 mem[DIFF_MEM]; /* initial contents; the code pages are filled by diff_layout */
 	/* filled by diff_layout */

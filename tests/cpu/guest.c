@@ -6,9 +6,9 @@
  * One vCPU, 2 MiB of RAM, no devices. Page tables map the regions of diff.h at the host's
  * addresses with the same permissions, user mode, onto pages in a scattered order, so that an
  * access across a page boundary really takes two translations. GDT, TSS and IDT lie at
- * supervisor addresses in the upper half, as in Linux. The selectors are Linux's, because user
- * code can read them. The exception hook ends a run before anything is delivered, so the guest
- * needs no kernel; the IDT holds no gate, which makes every INT n the #GP that it is in Linux.
+ * supervisor addresses in the upper half, as in Linux. The selectors are Linux's (diff.h). The
+ * exception hook ends a run before anything is delivered, so the guest needs no kernel; the IDT
+ * holds no gate, which makes every INT n the #GP that it is in Linux.
  */
 #include "diff.h"
 
@@ -35,9 +35,6 @@
 #define PTE_U 4ull
 #define PTE_NX (1ull << 63)
 
-/* Linux's user selectors */
-#define SEL_CS 0x33
-#define SEL_SS 0x2b
 #define SEL_TSS 0x40
 
 #define LIMIT_INSNS 200000 /* a sequence of two dozen instructions, REP iterations counted */
@@ -128,10 +125,10 @@ static int make_gdt(void)
 	int ret = mem_write(gst.mem, GPA_SYSTEM + 4096 + 0x66, &no_map, 2);
 
 	if (!ret)
-		ret = put64(GPA_SYSTEM, SEL_CS / 8, 0x00affb000000ffffull);
+		ret = put64(GPA_SYSTEM, DIFF_CS / 8, 0x00affb000000ffffull);
 
 	if (!ret)
-		ret = put64(GPA_SYSTEM, SEL_SS / 8, 0x00cff3000000ffffull);
+		ret = put64(GPA_SYSTEM, DIFF_SS / 8, 0x00cff3000000ffffull);
 	if (!ret)
 		ret = put64(GPA_SYSTEM, SEL_TSS / 8,
 			    0x67 | (tss & 0xffffff) << 16 | 0x8bull << 40 |
@@ -212,16 +209,20 @@ void guest_close(void)
 	gst.mem = NULL;
 }
 
-static void load_system(struct x86_cpu *c)
+static void load_system(struct x86_cpu *c, bool compat)
 {
+	const struct x86_seg data = { .limit = ~0u, .sel = DIFF_SS, .attr = 0xc0f3 };
+
 	c->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
 	c->cr3 = GPA_PML4;
 	c->cr4 = CR4_PAE | CR4_PSE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE |
 		 CR4_SMEP | CR4_SMAP;
 	c->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
 	memset(c->seg, 0, sizeof(c->seg));
-	c->seg[X86_CS] = (struct x86_seg){ .limit = ~0u, .sel = SEL_CS, .attr = 0xa0fb };
-	c->seg[X86_SS] = (struct x86_seg){ .limit = ~0u, .sel = SEL_SS, .attr = 0xc0f3 };
+	c->seg[X86_CS] = (struct x86_seg){ .limit = ~0u, .sel = DIFF_CS, .attr = 0xa0fb };
+	if (compat)
+		c->seg[X86_CS] = (struct x86_seg){ .limit = ~0u, .sel = DIFF_CS32, .attr = 0xc0fb };
+	c->seg[X86_SS] = c->seg[X86_DS] = c->seg[X86_ES] = data;
 	c->gdtr = (struct x86_dtr){ .base = VA_SYSTEM, .limit = SEL_TSS + 15 };
 	c->idtr = (struct x86_dtr){ .base = VA_SYSTEM + 8192, .limit = 4095 };
 	c->ldtr = (struct x86_seg){ .attr = 0x82 };
@@ -232,9 +233,11 @@ static void load_system(struct x86_cpu *c)
 	c->shadow = 0;
 }
 
-static void load_state(struct x86_cpu *c, const struct diff_state *s)
+static void load_state(struct x86_cpu *c, const struct diff_seq *q)
 {
-	load_system(c);
+	const struct diff_state *s = &q->init;
+
+	load_system(c, q->compat);
 	memcpy(c->r, s->r, sizeof(s->r));
 	c->rip = s->rip;
 	x86_put_rflags(c, s->rflags);
@@ -273,7 +276,7 @@ void guest_run(const struct diff_seq *q, struct diff_result *ret)
 	ret->end = DIFF_BROKEN;
 	gst.res = ret;
 	load_mem(q->mem);
-	load_state(c, &q->init);
+	load_state(c, q);
 	soft_set_limit(gst.soft, LIMIT_INSNS);
 	why = soft_run(gst.soft, NULL, NULL);
 	if (why == ENGINE_STOPPED && ret->end != DIFF_EXC)

@@ -124,9 +124,11 @@ static void print_code(const struct diff_seq *q, FILE *out)
 	while (va < end) {
 		long off = diff_offset(va);
 		size_t room = off < 0 ? 0 : MIN((size_t)15, (size_t)(DIFF_MEM - off));
-		bool ok = off >= 0 &&
-			  ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, va,
-							     q->mem + off, room, &dis));
+		bool ok =
+			off >= 0 &&
+			ZYAN_SUCCESS(ZydisDisassembleIntel(q->compat ? ZYDIS_MACHINE_MODE_LEGACY_32
+								     : ZYDIS_MACHINE_MODE_LONG_64,
+							   va, q->mem + off, room, &dis));
 
 		if (off < 0)
 			break;

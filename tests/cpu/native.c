@@ -46,6 +46,8 @@ struct control {
 	struct diff_state s; /* fx 0, r 512, rip 640, rflags 648, fsbase 656, gsbase 664 */
 	u64 host_fs, got_fs, got_gs;
 	u8 selector;
+	u32 far_off; /* far pointer to the first instruction */
+	u16 far_sel;
 };
 
 /* Far from where a BT with a 32-bit bit offset gets from the data pages. */
@@ -63,9 +65,14 @@ void native_trap(int sig, siginfo_t *si, void *uc);
 void native_trap_c(int sig, siginfo_t *si, void *uc);
 _Static_assert(sizeof(struct diff_state) == 704, "asm: host_fs 704, got_fs 712, got_gs 720");
 _Static_assert(offsetof(struct control, selector) == 728, "asm");
+_Static_assert(offsetof(struct control, far_off) == 732, "asm");
 
 __asm__(".pushsection .text\n"
 	"native_enter:\n"
+	"	mov $0x2b, %eax\n" /* 64-bit programs have null there, which 32-bit code cannot use
+				    */
+	"	mov %eax, %ds\n"
+	"	mov %eax, %es\n"
 	"	fxrstor64 0x4b5d7000\n"
 	"	mov 0x4b5d7000+656, %rax\n"
 	"	wrfsbase %rax\n"
@@ -90,7 +97,7 @@ __asm__(".pushsection .text\n"
 	"	mov 0x4b5d7000+616, %r13\n"
 	"	mov 0x4b5d7000+624, %r14\n"
 	"	mov 0x4b5d7000+632, %r15\n"
-	"	jmp *0x4b5d7000+640\n"
+	"	ljmp *0x4b5d7000+732\n"
 	"native_trap:\n" /* rdi, rsi, rdx: the handler's arguments; the kernel keeps AC set */
 	"	rdfsbase %rax\n"
 	"	mov %rax, 0x4b5d7000+712\n"
@@ -284,6 +291,8 @@ void native_run(const struct diff_seq *q, struct diff_result *ret)
 	do {
 		memcpy(nat.mem, q->mem, DIFF_MEM);
 		CTL->s = q->init;
+		CTL->far_off = (u32)q->init.rip;
+		CTL->far_sel = q->compat ? DIFF_CS32 : DIFF_CS;
 		run_once();
 		host_fpu();
 	} while (nat.ticks && ret->end != DIFF_TIMEOUT);

@@ -267,25 +267,85 @@
 	X(smc_backward, END, SMC, "mov $2,%ebx; 1: mov $1,%eax; movb $7,1b+1(%rip); dec %ebx; jnz 1b") \
 	X(smc_data_beside, END, SMC, "mov $20,%ecx; 1: mov %cl,4f(%rip); loop 1b; jmp 5f; 4: .byte 0; 5: nop")
 
+/* 32-bit code. */
+#define EDGES32(X)                                                                                 \
+	X(pusha_popa, END, CODE, "pusha; popaw; pushaw; popa; mov %esp,%eax")                      \
+	X(pusha_faults, 14, CODE, "mov $0x20010010,%esp; pusha")                                   \
+	X(popa_faults, 14, CODE, "mov $0x20011ff0,%esp; popa")                                     \
+	X(push_pop_32, END, CODE, "push %eax; push $-5; pushw %cx; pushl 0x20000100; pop %ebx; popw %dx; pop 0x20000200; pop %esp") \
+	X(push_seg_32, END, CODE, "push $-1; pop %eax; push %ds; pop %eax; push %es; pop %ds; mov %ds,%ebx; pushw %ss; popw %es") \
+	X(inc_dec_short, END, CODE, "inc %eax; dec %ecx; inc %bx; dec %sp; inc %esp; stc; dec %edi") \
+	X(aaa, END, CODE, "mov $0x0b,%al; add $1,%al; aaa; setc %bl; mov $0x1f5,%eax; cmp %al,%al; aaa; setc %cl; cmp $1,%esp") \
+	X(aas, END, CODE, "mov $0x0205,%eax; sub $9,%al; aas; setc %bl; cmp $1,%esp")              \
+	X(daa_all, END, CODE, "mov $0x79,%al; add $0x35,%al; daa; mov %al,%bl; setc %bh; mov $0x99,%al; add $0x99,%al; daa; setc %ah; cmp $1,%esp") \
+	X(das_all, END, CODE, "mov $0x35,%al; sub $0x47,%al; das; mov %al,%bl; setc %bh; mov $0x05,%al; stc; das; cmp $1,%esp") \
+	X(daa_every_al, END, CODE, "mov $0x20000100,%edi; xor %ecx,%ecx; 1: mov %cl,%al; mov %ch,%ah; sahf; daa; mov %al,%dl; lahf; and $0xd5,%ah; mov %dl,%al; stosw; inc %ecx; cmp $0x400,%ecx; jne 1b") \
+	X(das_every_al, END, CODE, "mov $0x20000100,%edi; xor %ecx,%ecx; 1: mov %cl,%al; mov %ch,%ah; shl $4,%ah; sahf; das; mov %al,%dl; lahf; and $0xd5,%ah; mov %dl,%al; stosw; inc %ecx; cmp $0x200,%ecx; jne 1b") \
+	X(aaa_every_al, END, CODE, "mov $0x20000100,%edi; xor %ecx,%ecx; 1: mov %cl,%al; mov %ch,%ah; shl $4,%ah; sahf; aaa; stosw; setc %al; stosb; inc %ecx; cmp $0x200,%ecx; jne 1b") \
+	X(aam_aad, END, CODE, "mov $0x7b,%al; aam; mov %eax,%ebx; aad; mov $0x90,%al; aam $16; aad $7; cmp $1,%esp") \
+	X(aam_zero, 0, CODE, "aam $0")                                                             \
+	X(salc, END, CODE, "stc; .byte 0xd6; mov %al,%bl; clc; .byte 0xd6")                        \
+	X(bound_ok, END, CODE, "movl $5,0x20000100; movl $9,0x20000104; mov $9,%eax; bound %eax,0x20000100; movl $0x90005,0x20000100; mov $5,%cx; bound %cx,0x20000100") \
+	X(bound_fails, 5, CODE, "movl $5,0x20000100; movl $9,0x20000104; mov $10,%eax; bound %eax,0x20000100") \
+	X(les_lds, END, CODE, "movl $0x12345678,0x20000100; movw $0x2b,0x20000104; les 0x20000100,%edi; lds 0x20000100,%esi; mov %es,%eax; movw $0x2b,0x20000202; lds 0x20000200,%bx") \
+	X(les_null_then_use, 13, CODE, "movw $0,0x20000104; les 0x20000100,%edi; mov %es:(%ebx),%eax") \
+	X(null_ds, 13, CODE, "xor %eax,%eax; mov %eax,%ds; mov (%ebx),%ecx")                       \
+	X(null_fs, 13, CODE, "mov %fs:(%ebx),%ecx")                                                \
+	X(null_ss, 13, CODE, "xor %eax,%eax; mov %eax,%ss")                                        \
+	X(bad_selector, 13, CODE, "mov $0x1000,%eax; mov %eax,%es")                                \
+	X(cs_not_writable, 13, CODE, "movl $1,%cs:0x20000100")                                     \
+	X(cs_readable, END, CODE, "mov %cs:0x20000100,%eax")                                       \
+	X(addr16, 14, CODE, "mov $0x10100,%ebx; mov $8,%esi; lea (%bx,%si),%ecx; lea -1(%bx,%si),%dx; mov (%bx,%si),%eax") \
+	X(addr16_bp_wraps, END, CODE, "mov $0xffff,%ebp; mov $3,%edi; lea (%bp,%di),%eax; lea 0x7fff(%bp),%ecx; lea 0x1234,%edx") \
+	X(address_wraps_4g, END, CODE, "mov $0xfffffff0,%eax; mov 0x20000110(%eax),%ebx; mov $0x90000000,%ecx; mov (%ecx,%ecx,1),%edx; nop") \
+	X(call_ret_32, END, CODE, "call 1f; jmp 2f; 1: mov (%esp),%eax; ret $8; 2: nop")           \
+	X(call_indirect_32, END, CODE, "call 3f; 3: pop %ebx; lea 1f-3b(%ebx),%ebx; call *%ebx; jmp 2f; 1: ret; 2: nop") \
+	X(jmp16_truncates, 14, CODE, "mov $0x12340010,%eax; jmpw *%ax")                            \
+	X(call16, 14, CODE, "mov $0x12340010,%eax; callw *%ax")                                    \
+	X(loop_16, END, CODE, "mov $0x10002,%ecx; 1: inc %eax; addr16 loop 1b; jcxz 2f; nop; 2: nop") \
+	X(enter_leave_32, END, CODE, "enter $16,$0; mov %ebp,%eax; leave; enter $8,$3; enterw $4,$1; leavew") \
+	X(pushf_popf_32, END, CODE, "stc; pushf; pop %eax; pushfw; xor $0x4d5,%eax; push %eax; popf; popfw") \
+	X(string_16, 14, CODE, "mov $0x20000100,%esi; mov $0x20000200,%edi; movsl; mov $3,%ecx; rep movsw; addr16 lodsb") \
+	X(rep_16_count, END, CODE, "mov $0x20000200,%edi; mov $0x10000,%ecx; addr16 rep stosb; mov $0x50002,%ecx; xor %eax,%eax; jcxz 1f; 1: nop") \
+	X(xlat_32, END, CODE, "mov $0x20000100,%ebx; mov $0x80,%al; xlat; .byte 0x26; xlat")       \
+	X(arpl, END, CODE, "mov $0x1234,%eax; mov $3,%ebx; cmp %eax,%eax; arpl %bx,%ax; setz %cl; arpl %bx,%ax; setz %ch; cmp $1,%esp") \
+	X(moffs_32, END, CODE, "mov 0x20000100,%al; mov 0x20000104,%eax; mov %ax,0x20000200")      \
+	X(imul_div_32, END, CODE, "imul $77,%ebx,%ecx; mov $5,%edx; mov $1000,%ebx; div %ebx; cmp $1,%esp") \
+	X(sse_32, END, CODE, "movups 0x20000100,%xmm0; pshufb %xmm0,%xmm7; movd %xmm7,%eax; pextrw $3,%xmm0,%ecx; cvtsi2ss %eax,%xmm1; movmskps %xmm1,%edx") \
+	X(x87_32, END, CODE, "fldpi; fldl 0x20000600; faddp; fstpt 0x20000100; fistl 0x20000200; fnstsw %ax") \
+	X(fxsave_32, END, CODE, "movups 0x20000100,%xmm3; fxsave 0x20001000; xorps %xmm3,%xmm3; fxrstor 0x20001000; movw $0,0x20001006; movl $0,0x20001008; movl $0,0x2000100c; movl $0,0x20001010; movl $0,0x20001014") \
+	X(cmpxchg8b_32, END, CODE, "mov 0x20000100,%eax; mov 0x20000104,%edx; lock cmpxchg8b 0x20000100; cmpxchg8b 0x20000100") \
+	X(crc32_32, END, CODE, "crc32b %cl,%eax; crc32w 0x20000100,%eax; crc32l %esi,%eax")        \
+	X(swapgs_undefined, 6, CODE, ".byte 0x0f,0x01,0xf8")                                       \
+	X(rdfsbase_undefined, 6, CODE, ".byte 0xf3,0x0f,0xae,0xc0")                                \
+	X(split_page_32, 14, CODE, "mov %eax,0x20003ffe")
+
 /* clang-format on */
 
-#define ASM(n, v, w, a)                                                                            \
+#define ASM_BITS(n, a, bits)                                                                       \
 	__asm__(".pushsection .rodata\n"                                                           \
+		".code" #bits "\n"                                                                 \
 		"edge_" #n ":\n" a "\n"                                                            \
 		"edge_" #n "_end:\n"                                                               \
+		".code64\n"                                                                        \
 		".popsection\n");                                                                  \
 	extern const u8 edge_##n[], edge_##n##_end[];
+#define ASM(n, v, w, a) ASM_BITS(n, a, 64)
+#define ASM32(n, v, w, a) ASM_BITS(n, a, 32)
 EDGES(ASM)
+EDGES32(ASM32)
 
-/* What a row of EDGES becomes. */
+/* What a row of the tables becomes. */
 struct edge {
 	const u8 *code, *end;
 	u64 va;
 	u8 vector;
+	bool compat;
 };
 
-#define ROW(n, v, w, a) { edge_##n, edge_##n##_end, DIFF_##w + 0x100, v },
-static struct edge edges[] = { EDGES(ROW) };
+#define ROW(n, v, w, a) { edge_##n, edge_##n##_end, DIFF_##w + 0x100, v, false },
+#define ROW32(n, v, w, a) { edge_##n, edge_##n##_end, DIFF_##w + 0x100, v, true },
+static struct edge edges[] = { EDGES(ROW) EDGES32(ROW32) };
 
 static void run_edge(void **state)
 {
@@ -296,6 +356,7 @@ static void run_edge(void **state)
 
 	native_arm(); /* cmocka puts its own handlers in place before each test */
 	diff_gen_raw(&q, e->code, (size_t)(e->end - e->code), e->va);
+	q.compat = e->compat;
 	ok = diff_check_result(&q, stderr, &n);
 	if (!ok || n.end != DIFF_EXC || n.vector != e->vector) {
 		diff_print(&q, stderr);
@@ -309,13 +370,13 @@ static void run_edge(void **state)
 
 #define TEST(n, v, w, a) { #n, run_edge, NULL, NULL, &edges[INDEX_##n] },
 #define NUMBER(n, v, w, a) INDEX_##n,
-enum { EDGES(NUMBER) INDEX_END };
+enum { EDGES(NUMBER) EDGES32(NUMBER) INDEX_END };
 
 #define EXIT_SKIP 77
 
 int main(int argc, char **argv)
 {
-	static const struct CMUnitTest tests[] = { EDGES(TEST) };
+	static const struct CMUnitTest tests[] = { EDGES(TEST) EDGES32(TEST) };
 	int ret = guest_open();
 
 	if (ret) {
