@@ -2,8 +2,10 @@
 /*
  * orrery.c - the program: finds the command that was named
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernel.h"
 #include "options.h"
@@ -40,10 +42,26 @@ static int help(void)
 	return fflush(stdout) ? FAILED : 0;
 }
 
+/*
+ * A descriptor 0, 1 or 2 that is closed would be given to the next file that is opened, a kernel
+ * perhaps, and the guest's output would go there.
+ */
+static void open_standard_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "", *near;
 
+	open_standard_streams();
 	if (argc < 2) {
 		fputs("orrery: which command? `orrery --help` lists them\n", stderr);
 		return FAILED;
