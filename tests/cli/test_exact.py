@@ -5,7 +5,6 @@
 usage: test_exact.py ORRERY [one|four|sixteen]
 """
 
-import os
 import subprocess
 import sys
 
@@ -55,8 +54,6 @@ def four(orrery, scratch):
 
 
 def sixteen(orrery, scratch):
-    if not os.environ.get("ORRERY_TEST_LONG"):
-        raise cli.Skip("sixteen vCPUs take minutes; ORRERY_TEST_LONG=1 runs it")
     exact(orrery, scratch, 16)
 
 
