@@ -48,9 +48,9 @@ typedef const struct op *(*op_fn)(struct vcpu *v, const struct op *op);
 #define OPF_EASLOW 0x01 /* address needs ea_slow: 16/32-bit addressing, segment checks */
 #define OPF_A16 0x02
 #define OPF_A32 0x04
-#define OPF_SS 0x08    /* the memory operand is on the stack segment: #SS, not #GP */
-#define OPF_MEM 0x10   /* the r/m operand is in memory */
-#define OPF_O16 0x20   /* operand size 16 */
+#define OPF_SS 0x08  /* the memory operand is on the stack segment: #SS, not #GP */
+#define OPF_MEM 0x10 /* the r/m operand is in memory */
+#define OPF_O16 0x20 /* operand size 16 */
 #define OPF_LOCK 0x40
 #define OPF_REPNE 0x80
 
@@ -61,18 +61,18 @@ struct op {
 		const void *ptr; /* struct vec_insn for vector instructions */
 	};
 	s32 disp;
-	u16 ip; /* offset of the instruction from the block's start */
-	u8 len; /* bytes */
-	u8 idx; /* instructions before it in the block */
+	u16 ip;		       /* offset of the instruction from the block's start */
+	u8 len;		       /* bytes */
+	u8 idx;		       /* instructions before it in the block */
 	u8 base, index, scale; /* numbers into r[] */
-	u8 seg; /* index into segbase[]; X86_SEGS: none */
+	u8 seg;		       /* index into segbase[]; X86_SEGS: none */
 	u8 dst, src; /* byte offsets of registers in r[] (high bytes have odd ones), or numbers */
 	u8 flags;
 	u8 aux; /* handler's own: operand size, condition, register number */
 };
 _Static_assert(sizeof(struct op) == 32, "two ops per cache line");
 
-#define BLOCK_OPS 32
+#define BLOCK_OPS 32 /* less than the window of jump_to's returns */
 
 enum code_mode { CODE_16, CODE_32, CODE_64 };
 
@@ -81,10 +81,10 @@ struct block {
 	gpa_t gpa2; /* page of the second part if the (only) instruction crosses a page, or 0 */
 	struct block *hash_next;
 	struct block *page_next, *page2_next;
-	u64 jc_rip; /* RIP under which per-vCPU caches know it, 0 if none does */
-	u16 len;    /* bytes */
-	u8 n;       /* instructions */
-	u8 mode;    /* enum code_mode */
+	u64 jc_rip;   /* RIP under which per-vCPU caches know it, 0 if none does */
+	u16 len;      /* bytes */
+	u8 n;	      /* instructions */
+	u8 mode;      /* enum code_mode */
 	bool jc_many; /* known under more than one RIP */
 	bool dead;
 	struct op ops[]; /* n, then maybe a synthetic one that falls through */
@@ -96,8 +96,8 @@ struct block {
 
 struct tlb_entry {
 	u64 rtag, wtag; /* linear page, or TLB_NONE */
-	u64 addend;     /* host address - linear address */
-	u64 meta;       /* guest-physical page | TLB_GLOBAL | TLB_2M | TLB_1G */
+	u64 addend;	/* host address - linear address */
+	u64 meta;	/* guest-physical page | TLB_GLOBAL | TLB_2M | TLB_1G */
 };
 #define TLB_GLOBAL 1ull
 #define TLB_2M 2ull
@@ -132,11 +132,11 @@ struct vcpu {
 	struct x86_cpu c; /* first: handlers and thunks use either pointer */
 
 	struct tlb_entry *tlb; /* the current one; an always-empty one when accesses need checks */
-	s64 budget;            /* instructions left in this turn */
-	s64 start;             /* budget when the turn began */
-	s64 held;              /* part of the budget put out of reach: budget + held are left */
-	u64 total;             /* instructions of earlier turns */
-	u64 sti_at;            /* vcpu_count just after the last STI that set IF */
+	s64 budget;	       /* instructions left in this turn */
+	s64 start;	       /* budget when the turn began */
+	s64 held;	       /* part of the budget put out of reach: budget + held are left */
+	u64 total;	       /* instructions of earlier turns */
+	u64 sti_at;	       /* vcpu_count just after the last STI that set IF */
 	const struct block *cur;
 	u64 jc_salt[2]; /* for addresses of the lower and upper half */
 	struct jc_entry *jc;
@@ -147,10 +147,10 @@ struct vcpu {
 	bool pause;    /* the turn ended by PAUSE: its rest passes as time */
 	bool stepping; /* TF, or an instruction breakpoint is armed: one instruction at a time */
 	bool sse_ok, x87_ok, mmx_ok; /* no #NM/#UD from CR0, CR4 */
-	bool kernel_nonglobal; /* code was fetched from a non-global page of the upper half */
+	bool kernel_nonglobal;	     /* code was fetched from a non-global page of the upper half */
 	u8 code_mode;
 	u64 exec_2m, exec_1g; /* as tlb.large2m, large1g, for code */
-	u64 data_break;   /* DR6 bits of data breakpoints that this instruction hit */
+	u64 data_break;	      /* DR6 bits of data breakpoints that this instruction hit */
 
 	/* Where the loop goes on inside a block, valid while rip == resume_rip. */
 	const struct block *resume;
@@ -159,8 +159,8 @@ struct vcpu {
 	const struct block *part_of; /* what part_block is a part of */
 
 	u64 legacy_cs_base; /* CS base that the cached RIPs were entered with, outside 64-bit mode */
-	bool no_trap;       /* this instruction takes no single-step trap (MOV SS, INT n) */
-	bool rep_more;      /* the string instruction just run has elements left */
+	bool no_trap;	    /* this instruction takes no single-step trap (MOV SS, INT n) */
+	bool rep_more;	    /* the string instruction just run has elements left */
 	struct tlb_entry *empty_tlb;
 
 	struct soft *s;
@@ -377,7 +377,13 @@ static attr_inline u32 jc_hash(u64 rip)
 	return (u32)((rip ^ (rip >> JC_BITS)) & (JC_SIZE - 1));
 }
 
-/* Goes on at @rip: straight into the next block if it is known and fits the budget. */
+/*
+ * Goes on at @rip: straight into the next block if it is known and fits the budget.
+ *
+ * Now and then it goes by way of the loop: a handler whose frame the compiler could not take down
+ * before the next one runs would otherwise deepen the host's stack for as long as the guest likes.
+ * A block takes at most BLOCK_OPS from the budget, so no 2048 instructions pass without a return.
+ */
 static attr_inline const struct op *jump_to(struct vcpu *v, u64 rip)
 {
 	struct jc_entry *e = &v->jc[jc_hash(rip)];
@@ -389,6 +395,8 @@ static attr_inline const struct op *jump_to(struct vcpu *v, u64 rip)
 			v->budget -= b->n;
 			v->cur = b;
 			v->c.r[X86_BLOCK] = rip;
+			if (unlikely((v->budget & 0x7c0) == 0))
+				return b->ops;
 			GO(b->ops);
 		}
 	}
