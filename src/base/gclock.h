@@ -33,7 +33,7 @@ struct gtimer {
 };
 
 struct gclock {
-	u64 (*read)(void *opaque);            /* ns; never decreases */
+	u64 (*read)(void *opaque);	      /* ns; never decreases */
 	void (*sooner)(void *opaque, u64 ns); /* the first deadline moved to an earlier time */
 	void *opaque;
 	struct gtimer **heap; /* owned */

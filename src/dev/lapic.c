@@ -143,8 +143,7 @@ static void eoi(struct lapic *a)
 		l->cfg.eoi(l->cfg.eoi_opaque, (u8)v);
 }
 
-/* --- registers ---------------------------------------------------------------------------------
- */
+/* --- registers ------------------------------------------------------------------------------- */
 
 static u32 x2_ldr(u32 id)
 {
@@ -433,8 +432,7 @@ static void power_on(struct lapic *a)
 	reset_registers(a);
 }
 
-/* --- what the engine asks ------------------------------------------------------------------------
- */
+/* --- what the engine asks -------------------------------------------------------------------- */
 
 static int intc_pending(void *opaque, unsigned cpu)
 {
@@ -531,8 +529,7 @@ void lapics_set_eoi(struct lapics *l, void (*fn)(void *opaque, u8 vector), void 
 	l->cfg.eoi_opaque = opaque;
 }
 
-/* --- device --------------------------------------------------------------------------------------
- */
+/* --- device ---------------------------------------------------------------------------------- */
 
 static void dev_reset(void *dev)
 {

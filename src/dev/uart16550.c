@@ -107,8 +107,7 @@ static const struct field_desc fields[] = {
 };
 #undef F
 
-/* --- interrupts --------------------------------------------------------------------------------
- */
+/* --- interrupts ------------------------------------------------------------------------------ */
 
 static bool fifo_on(const struct uart *u)
 {
@@ -215,8 +214,7 @@ static void restart_timeout(struct uart *u)
 	alarm_set(u, &u->timeout_timer, &u->st.timeout_at, wanted ? ns : 0);
 }
 
-/* --- data --------------------------------------------------------------------------------------
- */
+/* --- data ------------------------------------------------------------------------------------ */
 
 static void rx_put(struct uart *u, u8 byte, u8 err)
 {
@@ -315,8 +313,7 @@ bool uart_rx_break(struct uart *u)
 	return true;
 }
 
-/* --- registers ----------------------------------------------------------------------------------
- */
+/* --- registers ------------------------------------------------------------------------------- */
 
 /* Modem status inputs: a terminal that is always ready, or in loopback mode our own outputs. */
 static void update_modem(struct uart *u)
@@ -460,8 +457,7 @@ static void bus_wr(void *opaque, u64 off, unsigned size, u64 val, unsigned cpu)
 
 const struct bus_ops uart_bus_ops = { .read = bus_rd, .write = bus_wr };
 
-/* --- device --------------------------------------------------------------------------------------
- */
+/* --- device ---------------------------------------------------------------------------------- */
 
 static void cancel_timers(struct uart *u)
 {

@@ -200,8 +200,7 @@ static void *io_main(void *opaque)
 	}
 }
 
-/* --- start and end ------------------------------------------------------------------------------
- */
+/* --- start and end --------------------------------------------------------------------------- */
 
 static int open_fds(struct io *io, const sigset_t *set)
 {
@@ -282,8 +281,7 @@ void io_stop(struct io *io)
 	free(io);
 }
 
-/* --- the engine's thread -------------------------------------------------------------------------
- */
+/* --- the engine's thread --------------------------------------------------------------------- */
 
 void io_events(struct io *io, struct io_events *ret)
 {

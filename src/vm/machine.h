@@ -22,14 +22,14 @@ enum machine_clock { MACHINE_CLOCK_VIRTUAL, MACHINE_CLOCK_REAL };
 #define MACHINE_MIPS_DEFAULT 1000u
 
 struct machine_cfg {
-	const struct topo *topo;       /* validated; borrowed, as all here */
-	u64 mem;		       /* bytes */
-	const char *cpu_model;	       /* NULL: the default */
+	const struct topo *topo; /* validated; borrowed, as all here */
+	u64 mem;		 /* bytes */
+	const char *cpu_model;	 /* NULL: the default */
 	enum machine_clock clock;
 	u32 mips;
 	u64 seed;
-	s64 rtc_base;		       /* Unix time at power-on */
-	int debug_exit;		       /* port number, or -1 */
+	s64 rtc_base;	/* Unix time at power-on */
+	int debug_exit; /* port number, or -1 */
 	unsigned virtio_slots;
 	const struct kernel_image *kernel;
 	const void *initrd;

@@ -179,8 +179,7 @@ static int compose(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 	return initramfs_compose(&ic, e, &p->sizes, &p->initrd);
 }
 
-/* --- memory -------------------------------------------------------------------------------------
- */
+/* --- memory ---------------------------------------------------------------------------------- */
 
 static unsigned long long kib(u64 bytes)
 {

@@ -34,8 +34,7 @@ static u64 now_ns(void)
 	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
 }
 
-/* --- how it ended -------------------------------------------------------------------------------
- */
+/* --- how it ended ---------------------------------------------------------------------------- */
 
 static void set_end(struct vm_result *r, enum vm_end end, int status, const char *fmt, ...)
 	attr_printf(4, 5);
@@ -183,8 +182,7 @@ static bool wants_tail(const struct vm_cfg *cfg, const struct vm_result *r)
 	}
 }
 
-/* --- running -------------------------------------------------------------------------------------
- */
+/* --- running --------------------------------------------------------------------------------- */
 
 static void add_stat(void *opaque, const char *name, u64 val)
 {

@@ -328,8 +328,7 @@ static const struct cmdport_ops port_ops = {
 	.room = on_room,
 };
 
-/* --- the machine's life -------------------------------------------------------------------------
- */
+/* --- the machine's life ---------------------------------------------------------------------- */
 
 /* On the engine's thread after a kick. */
 static void on_poll(void *opaque)

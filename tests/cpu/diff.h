@@ -153,7 +153,7 @@ void native_close(void);
 
 int guest_open(void);
 void guest_run(const struct diff_seq *q, struct diff_result *ret);
-void guest_fetch_mem(u8 *dst); /* DIFF_MEM bytes */
+void guest_fetch_mem(u8 *dst);	  /* DIFF_MEM bytes */
 u64 guest_stat(const char *name); /* a counter of soft_stats */
 void guest_close(void);
 

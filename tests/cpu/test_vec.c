@@ -284,8 +284,7 @@ static void rnd_mem(u8 *p, unsigned n)
 	}
 }
 
-/* --- one comparison ----------------------------------------------------------------------------
- */
+/* --- one comparison -------------------------------------------------------------------------- */
 
 struct insn {
 	u8 b[16];
@@ -446,8 +445,7 @@ static void check_extent(const struct insn *i, const struct vec_insn *vi, u64 co
 		complain(i, &c, "alignment", (u64)trap - 1, vi->mem_align);
 }
 
-/* --- the walk -----------------------------------------------------------------------------------
- */
+/* --- the walk -------------------------------------------------------------------------------- */
 
 static u8 seen[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 static unsigned long forms;
@@ -594,8 +592,7 @@ static void every_instruction(void **state)
 	assert_int_equal(failures, 0);
 }
 
-/* --- single facts -------------------------------------------------------------------------------
- */
+/* --- single facts ---------------------------------------------------------------------------- */
 
 static int get(const char *bytes, unsigned n, struct vec_insn *ret)
 {

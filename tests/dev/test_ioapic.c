@@ -177,8 +177,7 @@ static void reset_and_limits(void **s)
 	assert_int_equal(ioapic_new(&cfg, &io), -EINVAL);
 }
 
-/* --- with local APICs --------------------------------------------------------------------------
- */
+/* --- with local APICs ------------------------------------------------------------------------ */
 
 static unsigned to_lapics(void *o, u64 addr, u32 data)
 {

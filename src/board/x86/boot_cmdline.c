@@ -18,27 +18,29 @@
  * cryptomgr.notests      The algorithms' self-tests take a noticeable part of a Debian boot.
  * initcall_blacklist=jent_mod_init
  *                        The jitter entropy source tests itself at length. It measures how
- * irregular execution times are; here they are regular by design. pci=off                There is
- * no PCI; do not look for it. swiotlb=noforce        Above 4 GiB of RAM Linux takes 64 MiB for
- * bounce buffers that virtio-mmio never uses here. idle=halt              The REALTIME hint, which
- * keeps the native spinlocks (see cpuid.c), also makes Debian's kernels load cpuidle-haltpoll,
- * which spins before it halts. A real machine with these CPUs would halt. 8250.nr_uarts=2 There are
- * two UARTs; four would be probed. quiet                  Without --verbose: only errors, as on a
- * Debian installation. earlyprintk=...        With --verbose: messages from before the console is
- * up.
+ *                        irregular execution times are; here they are regular by design.
+ * pci=off                There is no PCI; do not look for it.
+ * swiotlb=noforce        Above 4 GiB of RAM Linux takes 64 MiB for bounce buffers that virtio-mmio
+ *                        never uses here.
+ * idle=halt              The REALTIME hint, which keeps the native spinlocks (see cpuid.c), also
+ *                        makes Debian's kernels load cpuidle-haltpoll, which spins before it
+ *                        halts. A real machine with these CPUs would halt.
+ * 8250.nr_uarts=2        There are two UARTs; four would be probed.
+ * quiet                  Without --verbose: only errors, as on a Debian installation.
+ * earlyprintk=...        With --verbose: messages from before the console is up.
  *
  * Not here, and why. nokaslr: only Linux's own decompressor relocates the kernel, and kernels are
  * unpacked on the host; the kernel itself does not know the word and would pass it to init.
  * tsc=reliable: the synchronization check must pass honestly. no_timer_check:
  * a hardware-reduced machine has no timer interrupt to check. i8042.*: the FADT says there is none.
- * acpi=off: the tables are the topology. clocksource=, lpj=: CPUID leaf 0x15 gives the frequency. init_on_alloc=0, audit=0,
- * apparmor=0: they would make it another kernel than the one Debian's users run. numa_balancing=,
- * isolcpus=, rcu*: they are what is being tested.
+ * acpi=off: the tables are the topology. clocksource=, lpj=: CPUID leaf 0x15 gives the frequency.
+ * init_on_alloc=0, audit=0, apparmor=0: they would make it another kernel than the one Debian's
+ * users run. numa_balancing=, isolcpus=, rcu*: they are what is being tested.
  */
 #include "board/x86/boot.h"
 
 #define COMMON                                                                                     \
-	"console=ttyS0 panic=-1 reboot=a mitigations=off random.trust_cpu=on cryptomgr.notests "            \
+	"console=ttyS0 panic=-1 reboot=a mitigations=off random.trust_cpu=on cryptomgr.notests "   \
 	"initcall_blacklist=jent_mod_init pci=off swiotlb=noforce idle=halt 8250.nr_uarts=2"
 
 const char *x86_default_cmdline(bool verbose)

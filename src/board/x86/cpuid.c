@@ -277,8 +277,7 @@ unsigned x86_cpuid_build(enum x86_model m, const struct topo *t, u32 cpu,
 	return tb.n;
 }
 
-/* --- all vCPUs ---------------------------------------------------------------------------------
- */
+/* --- all vCPUs ------------------------------------------------------------------------------- */
 
 struct x86_cpuids {
 	u32 ncpus;

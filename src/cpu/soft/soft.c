@@ -230,7 +230,11 @@ static void sig_sipi(void *o, unsigned cpu, u8 vector)
 struct cpu_signals soft_signals(struct soft *s)
 {
 	return (struct cpu_signals){
-		.irq = sig_irq, .nmi = sig_nmi, .init = sig_init, .sipi = sig_sipi, .opaque = s,
+		.irq = sig_irq,
+		.nmi = sig_nmi,
+		.init = sig_init,
+		.sipi = sig_sipi,
+		.opaque = s,
 	};
 }
 
@@ -381,7 +385,7 @@ void soft_set_live(struct soft *s, bool live)
 	s->live = live;
 }
 
-/* --- the rest of the interface -------------------------------------------------------------------- */
+/* --- the rest of the interface -------------------------------------------------------------- */
 
 static int soft_alloc(struct soft *s)
 {

@@ -19,14 +19,14 @@ struct soft;
 enum soft_clock { SOFT_CLOCK_VIRTUAL, SOFT_CLOCK_REAL };
 
 struct soft_cfg {
-	unsigned ncpus;   /* 1..252 */
-	struct mem *mem;  /* borrowed */
-	struct bus *bus;  /* borrowed */
+	unsigned ncpus;	 /* 1..252 */
+	struct mem *mem; /* borrowed */
+	struct bus *bus; /* borrowed */
 	enum soft_clock clock;
-	u32 mips;         /* guest instructions per microsecond of guest time, per busy vCPU; 1..100000 */
-	u64 seed;         /* varies turn lengths and their order; 0: fixed */
+	u32 mips; /* guest instructions per microsecond of guest time, per busy vCPU; 1..100000 */
+	u64 seed; /* varies turn lengths and their order; 0: fixed */
 	u64 cr4_allowed, xcr0_allowed, phys_mask;
-	u64 tsc_khz;      /* 1000000: one tick a nanosecond */
+	u64 tsc_khz; /* 1000000: one tick a nanosecond */
 	const struct x86_cpuid_entry *(*cpuid)(void *opaque, unsigned cpu, unsigned *ret_n);
 	void *cpuid_opaque; /* the tables must outlive the engine */
 };

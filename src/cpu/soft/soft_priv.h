@@ -31,19 +31,19 @@ struct soft {
 	struct vcpu **cpu;
 
 	/* Turns */
-	u64 now_ps;       /* at the start of the current turn */
-	u64 rate;         /* instructions per microsecond of all busy vCPUs during this turn */
-	u64 turn_end;     /* budget of the turn as planned, before anything shortened it */
+	u64 now_ps;	  /* at the start of the current turn */
+	u64 rate;	  /* instructions per microsecond of all busy vCPUs during this turn */
+	u64 turn_end;	  /* budget of the turn as planned, before anything shortened it */
 	unsigned running; /* index of the vCPU whose turn it is, or ncpus */
 	bool in_turn;
 	u64 busy[SOFT_CPUS_MAX / 64]; /* vCPUs that execute */
 	unsigned n_busy;
 	struct rng order_rng; /* turn lengths and order */
 	struct rng guest_rng; /* RDRAND, RDSEED */
-	u64 insns;            /* executed in finished turns */
-	u64 limit;            /* stop when insns reaches it */
-	u64 last_ns;          /* the latest time read: reads never decrease */
-	u64 real_base;        /* CLOCK_REAL: host ns at guest time 0 */
+	u64 insns;	      /* executed in finished turns */
+	u64 limit;	      /* stop when insns reaches it */
+	u64 last_ns;	      /* the latest time read: reads never decrease */
+	u64 real_base;	      /* CLOCK_REAL: host ns at guest time 0 */
 	bool live;
 
 	bool stop;

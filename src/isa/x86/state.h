@@ -21,11 +21,25 @@
 #include "base/compiler.h"
 
 enum x86_gpr {
-	X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP, X86_RSI, X86_RDI,
-	X86_R8, X86_R9, X86_R10, X86_R11, X86_R12, X86_R13, X86_R14, X86_R15,
+	X86_RAX,
+	X86_RCX,
+	X86_RDX,
+	X86_RBX,
+	X86_RSP,
+	X86_RBP,
+	X86_RSI,
+	X86_RDI,
+	X86_R8,
+	X86_R9,
+	X86_R10,
+	X86_R11,
+	X86_R12,
+	X86_R13,
+	X86_R14,
+	X86_R15,
 	X86_GPRS,
 	X86_ZERO = X86_GPRS, /* always 0: the absent base or index of an address */
-	X86_BLOCK,           /* linear address of the running block's start, for RIP-relative forms */
+	X86_BLOCK, /* linear address of the running block's start, for RIP-relative forms */
 	X86_REGS,
 };
 
@@ -89,9 +103,24 @@ enum x86_segreg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_SEGS };
 
 /* Exceptions (SDM vol. 3, table 6-1) */
 enum x86_vector {
-	X86_DE = 0, X86_DB = 1, X86_NMI = 2, X86_BP = 3, X86_OF_EXC = 4, X86_BR = 5, X86_UD = 6,
-	X86_NM = 7, X86_DF_EXC = 8, X86_TS = 10, X86_NP = 11, X86_SS_EXC = 12, X86_GP = 13,
-	X86_PF_EXC = 14, X86_MF = 16, X86_AC_EXC = 17, X86_MC = 18, X86_XM = 19,
+	X86_DE = 0,
+	X86_DB = 1,
+	X86_NMI = 2,
+	X86_BP = 3,
+	X86_OF_EXC = 4,
+	X86_BR = 5,
+	X86_UD = 6,
+	X86_NM = 7,
+	X86_DF_EXC = 8,
+	X86_TS = 10,
+	X86_NP = 11,
+	X86_SS_EXC = 12,
+	X86_GP = 13,
+	X86_PF_EXC = 14,
+	X86_MF = 16,
+	X86_AC_EXC = 17,
+	X86_MC = 18,
+	X86_XM = 19,
 };
 
 /* Page-fault error code */
@@ -132,7 +161,7 @@ struct x86_xstate {
 	u16 fop;
 	u64 fip, fdp;
 	u32 mxcsr, mxcsr_mask;
-	u8 st[8][16];   /* ST0.. in stack order, 10 bytes used */
+	u8 st[8][16]; /* ST0.. in stack order, 10 bytes used */
 	u8 xmm[16][16];
 	u8 rsvd2[96];
 	u64 xstate_bv, xcomp_bv; /* scratch of XSAVE-type instructions, not guest state */
@@ -194,11 +223,11 @@ struct x86_cpu {
 	/* Hot: addressed by translated code. */
 	u64 r[X86_REGS];
 	u64 rip;
-	u8 of, fl;    /* in this order: one 16-bit store of AX */
-	u8 cpl;       /* derived: CS.RPL (SS.DPL) */
-	u8 mode;      /* derived by the engine, see its mode bits */
+	u8 of, fl; /* in this order: one 16-bit store of AX */
+	u8 cpl;	   /* derived: CS.RPL (SS.DPL) */
+	u8 mode;   /* derived by the engine, see its mode bits */
 	u32 pad0;
-	u64 rflags;   /* all but X86_ARITH; bit 1 set */
+	u64 rflags;		   /* all but X86_ARITH; bit 1 set */
 	u64 segbase[X86_SEGS + 2]; /* base to add per segment prefix; [X86_SEGS] is 0 */
 
 	/* System state */
@@ -213,11 +242,11 @@ struct x86_cpu {
 	u64 ucode_rev;
 
 	/* Between instructions */
-	bool halted;        /* HLT until an interrupt */
-	bool wait_sipi;     /* after INIT */
-	bool nmi_blocked;   /* until IRET */
+	bool halted;	  /* HLT until an interrupt */
+	bool wait_sipi;	  /* after INIT */
+	bool nmi_blocked; /* until IRET */
 	bool nmi_pending;
-	u8 shadow;          /* 1: interrupts held off for one instruction (STI, MOV SS, POP SS) */
+	u8 shadow;	    /* 1: interrupts held off for one instruction (STI, MOV SS, POP SS) */
 	struct x86_exc exc; /* the exception of the last X86_FAULT */
 	/*
 	 * Set while FXSAVE- and XSAVE-type instructions run: accesses of lin_* that are not @user are
@@ -233,7 +262,7 @@ struct x86_cpu {
 	const struct x86_ops *ops;
 	const struct x86_cpuid_entry *cpuid; /* borrowed, this vCPU's table */
 	unsigned cpuid_n;
-	u64 phys_mask;  /* implemented physical address bits, e.g. (1 << 46) - 1 */
+	u64 phys_mask;	 /* implemented physical address bits, e.g. (1 << 46) - 1 */
 	u64 cr4_allowed; /* bits the CPU model implements */
 	u64 xcr0_allowed;
 	u64 tsc_khz;

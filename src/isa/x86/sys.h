@@ -28,11 +28,11 @@ void x86_derive(struct x86_cpu *c);
 enum x86_access { X86_READ, X86_WRITE, X86_EXEC };
 
 struct x86_walk {
-	gpa_t gpa;        /* of the byte asked for */
-	u64 page_size;    /* 4 KiB, 2 MiB, 4 MiB or 1 GiB; 4 KiB when paging is off */
-	bool writable;    /* by the access's privilege, WP considered, AND already dirty */
-	bool user;        /* U/S set at every level */
-	bool exec;        /* NX clear at every level */
+	gpa_t gpa;     /* of the byte asked for */
+	u64 page_size; /* 4 KiB, 2 MiB, 4 MiB or 1 GiB; 4 KiB when paging is off */
+	bool writable; /* by the access's privilege, WP considered, AND already dirty */
+	bool user;     /* U/S set at every level */
+	bool exec;     /* NX clear at every level */
 	bool global;
 	bool dirty;
 };
@@ -51,14 +51,14 @@ int x86_walk(struct x86_cpu *c, gva_t a, enum x86_access access, bool user, bool
 
 /* MOV/POP/LxS to ES, SS, DS, FS, GS in the current mode (real, virtual-8086, protected, long). */
 int x86_load_seg(struct x86_cpu *c, enum x86_segreg s, u16 sel);
-int x86_far_jmp(struct x86_cpu *c, u16 sel, u64 off, unsigned opsize);             /* sets rip */
-int x86_far_call(struct x86_cpu *c, u16 sel, u64 off, unsigned opsize, u64 next);  /* sets rip */
-int x86_far_ret(struct x86_cpu *c, unsigned opsize, u16 pop);                      /* sets rip */
-int x86_iret(struct x86_cpu *c, unsigned opsize);                                  /* sets rip */
-int x86_syscall(struct x86_cpu *c, u64 next);                                      /* sets rip */
-int x86_sysret(struct x86_cpu *c, unsigned opsize);                                /* sets rip */
-int x86_sysenter(struct x86_cpu *c);                                               /* sets rip */
-int x86_sysexit(struct x86_cpu *c, unsigned opsize);                               /* sets rip */
+int x86_far_jmp(struct x86_cpu *c, u16 sel, u64 off, unsigned opsize);		  /* sets rip */
+int x86_far_call(struct x86_cpu *c, u16 sel, u64 off, unsigned opsize, u64 next); /* sets rip */
+int x86_far_ret(struct x86_cpu *c, unsigned opsize, u16 pop);			  /* sets rip */
+int x86_iret(struct x86_cpu *c, unsigned opsize);				  /* sets rip */
+int x86_syscall(struct x86_cpu *c, u64 next);					  /* sets rip */
+int x86_sysret(struct x86_cpu *c, unsigned opsize);				  /* sets rip */
+int x86_sysenter(struct x86_cpu *c);						  /* sets rip */
+int x86_sysexit(struct x86_cpu *c, unsigned opsize);				  /* sets rip */
 int x86_lldt(struct x86_cpu *c, u16 sel);
 int x86_ltr(struct x86_cpu *c, u16 sel);
 /* LAR, LSL, VERR, VERW: return 1 if the selector is accessible (ZF), 0 if not, -X86_FAULT. */
@@ -66,7 +66,7 @@ int x86_lar(struct x86_cpu *c, u16 sel, u32 *ret_attr);
 int x86_lsl(struct x86_cpu *c, u16 sel, u32 *ret_limit);
 int x86_verr(struct x86_cpu *c, u16 sel, bool write);
 
-/* --- interrupts and exceptions (SDM vol. 3, chapter 6) ------------------------------------------ */
+/* --- interrupts and exceptions (SDM vol. 3, chapter 6) -------------------------------------- */
 
 enum x86_event {
 	X86_EV_EXC,  /* a fault or trap of the processor; pushes c->exc.err if has_err */
@@ -110,7 +110,7 @@ void x86_cpuid(struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4]);
 /* INVPCID type 0-3 with the descriptor's two words. */
 int x86_invpcid(struct x86_cpu *c, u64 type, u64 lo, u64 hi);
 
-/* --- state images in memory --------------------------------------------------------------------- */
+/* --- state images in memory ----------------------------------------------------------------- */
 
 enum x86_xsave_kind { X86_XSAVE, X86_XSAVEOPT, X86_XSAVEC };
 /*

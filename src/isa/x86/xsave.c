@@ -180,8 +180,8 @@ static int fx_check(struct x86_cpu *c, gva_t a, bool write)
 	if (a & 15)
 		return x86_fault_err(c, X86_GP, 0);
 	c->lin_explicit = true;
-	r = write ? c->ops->lin_probe_write(c, last, 1, user) :
-		    c->ops->lin_read(c, last, 1, user, &v);
+	r = write ? c->ops->lin_probe_write(c, last, 1, user)
+		  : c->ops->lin_read(c, last, 1, user, &v);
 	c->lin_explicit = false;
 	return r;
 }

@@ -179,8 +179,9 @@ static int add_uart(struct machine *m, enum machine_port port, u16 base, unsigne
 static int add_devices(struct machine *m)
 {
 	struct gclock *clk = soft_gclock(m->soft);
-	struct ioapic_cfg ic = { .pins = X86_IOAPIC_PINS, .id = X86_IOAPIC_ID, .msg = on_msi,
-				 .opaque = m->lapics };
+	struct ioapic_cfg ic = {
+		.pins = X86_IOAPIC_PINS, .id = X86_IOAPIC_ID, .msg = on_msi, .opaque = m->lapics
+	};
 	struct i8042_cfg kc = { .reset = on_reset, .opaque = m };
 	struct acpi_pm_cfg pc = { .poweroff = on_poweroff, .reset = on_reset, .opaque = m };
 	struct debug_exit_cfg dc = { .exit = on_debug_exit, .opaque = m };
@@ -202,7 +203,8 @@ static int add_devices(struct machine *m)
 	if (r < 0)
 		return r;
 
-	struct rtc_cfg rc = { .clk = clk, .irq = ioapic_line(m->ioapic, X86_CMOS_GSI),
+	struct rtc_cfg rc = { .clk = clk,
+			      .irq = ioapic_line(m->ioapic, X86_CMOS_GSI),
 			      .base = m->cfg.rtc_base };
 	r = rtc_new(&rc, &m->rtc);
 	if (r < 0)
@@ -242,18 +244,24 @@ static int add_devices(struct machine *m)
  * A kernel that resets through the firmware jumps to FFFF:0 in real mode (Linux does, on a
  * hardware-reduced ACPI machine). Firmware here is: MOV DX, 604h; MOV AL, 1; OUT DX, AL; HLT; JMP.
  */
-static const u8 reset_vector[] = { 0xba, X86_RESET_PORT & 0xff, X86_RESET_PORT >> 8, 0xb0,
-				   X86_RESET_VALUE, 0xee, 0xf4, 0xeb, 0xfd };
+static const u8 reset_vector[] = {
+	0xba, X86_RESET_PORT & 0xff, X86_RESET_PORT >> 8, 0xb0, X86_RESET_VALUE, 0xee, 0xf4, 0xeb,
+	0xfd
+};
 #define RESET_VECTOR 0xffff0u
 
 static int load(struct machine *m, struct err *e)
 {
-	struct x86_tables_in ti = { .topo = m->cfg.topo, .regions = m->regions,
+	struct x86_tables_in ti = { .topo = m->cfg.topo,
+				    .regions = m->regions,
 				    .nregions = m->nregions,
 				    .virtio_slots = m->cfg.virtio_slots };
-	struct x86_boot_in bi = { .kernel = m->cfg.kernel, .initrd = m->cfg.initrd,
-				  .initrd_size = m->cfg.initrd_size, .cmdline = m->cfg.cmdline,
-				  .regions = m->regions, .nregions = m->nregions };
+	struct x86_boot_in bi = { .kernel = m->cfg.kernel,
+				  .initrd = m->cfg.initrd,
+				  .initrd_size = m->cfg.initrd_size,
+				  .cmdline = m->cfg.cmdline,
+				  .regions = m->regions,
+				  .nregions = m->nregions };
 	struct x86_boot b;
 	int r = x86_tables_write(&ti, m->mem, e);
 
@@ -412,8 +420,9 @@ void machine_stats(struct machine *m, void (*line)(void *o, const char *name, u6
 
 u64 machine_mem_floor(const struct kernel_image *k, u64 initrd, u32 cpus)
 {
-	struct x86_mem_need n = { .kernel = k->mem_top, .initrd = initrd, .initrd_unpacked = initrd,
-				  .cpus = cpus };
+	struct x86_mem_need n = {
+		.kernel = k->mem_top, .initrd = initrd, .initrd_unpacked = initrd, .cpus = cpus
+	};
 
 	return x86_mem_floor(&n);
 }

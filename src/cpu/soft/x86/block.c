@@ -132,8 +132,8 @@ static struct block *block_make(struct vcpu *v, gpa_t g)
 	}
 	n = compile_block(v, code, avail, ops, &len, &nops);
 	if (n == 0) {
-		u64 lin = lin_add(v, v->c.rip + (v->code_mode == CODE_64 ? 0 : v->c.seg[X86_CS].base),
-				  avail);
+		u64 lin = lin_add(
+			v, v->c.rip + (v->code_mode == CODE_64 ? 0 : v->c.seg[X86_CS].base), avail);
 		if (vcpu_fetch(v, lin, &g2))
 			return NULL;
 		const u8 *more = mem_ptr(s->cfg.mem, g2, 16);
@@ -161,8 +161,9 @@ static struct block *block_make(struct vcpu *v, gpa_t g)
 		b = malloc(sizeof(*b) + nops * sizeof(struct op));
 		BUG_IF(!b);
 	}
-	*b = (struct block){ .gpa = g, .gpa2 = g2, .len = (u16)len, .n = (u8)n,
-			     .mode = v->code_mode };
+	*b = (struct block){
+		.gpa = g, .gpa2 = g2, .len = (u16)len, .n = (u8)n, .mode = v->code_mode
+	};
 	memcpy(b->ops, ops, nops * sizeof(struct op));
 	s->n_blocks++;
 	s->stat.blocks++;

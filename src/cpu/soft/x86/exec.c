@@ -24,12 +24,9 @@ void vcpu_mode_changed(struct vcpu *v)
 {
 	struct x86_cpu *c = &v->c;
 	bool user = c->cpl == 3;
-	bool checks = (c->dr7 & 0xff) ||
-		      (user && (c->rflags & X86_AC) && (c->cr0 & CR0_AM));
+	bool checks = (c->dr7 & 0xff) || (user && (c->rflags & X86_AC) && (c->cr0 & CR0_AM));
 
-	v->code_mode = x86_code64(c)			     ? CODE_64 :
-		       c->seg[X86_CS].attr & SEG_DB	     ? CODE_32 :
-							       CODE_16;
+	v->code_mode = x86_code64(c) ? CODE_64 : c->seg[X86_CS].attr & SEG_DB ? CODE_32 : CODE_16;
 	/* Segment bases are part of where a RIP leads, outside 64-bit mode. */
 	if (v->code_mode != CODE_64 && v->legacy_cs_base != c->seg[X86_CS].base) {
 		v->legacy_cs_base = c->seg[X86_CS].base;
@@ -38,12 +35,12 @@ void vcpu_mode_changed(struct vcpu *v)
 		v->resume = NULL;
 	}
 	for (int h = 0; h < 2; h++)
-		v->jc_salt[h] = (v->gen[h] & 0xfff) << 48 | (u64)(v->code_mode + 1) << 60 |
-				(u64)user << 62;
-	v->tlb = checks				 ? v->empty_tlb :
-		 user				 ? v->tlbs[TLB_USER]->e :
-		 c->rflags & X86_AC		 ? v->tlbs[TLB_KERNEL_AC]->e :
-						   v->tlbs[TLB_KERNEL]->e;
+		v->jc_salt[h] =
+			(v->gen[h] & 0xfff) << 48 | (u64)(v->code_mode + 1) << 60 | (u64)user << 62;
+	v->tlb = checks		      ? v->empty_tlb
+		 : user		      ? v->tlbs[TLB_USER]->e
+		 : c->rflags & X86_AC ? v->tlbs[TLB_KERNEL_AC]->e
+				      : v->tlbs[TLB_KERNEL]->e;
 	v->stepping = (c->rflags & X86_TF) || (c->dr7 & 0xff);
 	v->sse_ok = !(c->cr0 & (CR0_EM | CR0_TS)) && (c->cr4 & CR4_OSFXSR);
 	v->x87_ok = !(c->cr0 & (CR0_EM | CR0_TS));
@@ -104,7 +101,8 @@ static void run_part(struct vcpu *v, const struct block *b, u64 base, u32 k, u32
 		struct op *end = &v->part[n];
 		const struct op *last = &b->ops[k + n - 1];
 		/* Behind the block's last instruction stands its own fall-through, or nothing. */
-		*end = (struct op){ .fn = op_part_end, .ip = (u16)(last->ip + last->len),
+		*end = (struct op){ .fn = op_part_end,
+				    .ip = (u16)(last->ip + last->len),
 				    .idx = (u8)(k + n) };
 	}
 	/* The part ends at k + n, so idx of its ops and cur->n agree for the refund. */

@@ -19,23 +19,23 @@ enum bt_op { B_BT, B_BTS, B_BTR, B_BTC, B_OPS };
 
 /* ops_alu.c */
 extern const op_fn ops_alu[A_OPS][4][F_FORMS];
-extern const op_fn ops_un[U_OPS][4][2];      /* [1]: memory */
-extern const op_fn ops_sh[S_OPS][4][2][2];   /* [1]: count in CL, not imm; [mem] */
-extern const op_fn ops_shd[2][4][2][2];      /* SHLD, SHRD; sizes 1..3 */
-extern const op_fn ops_movx[2][2][4][2];     /* [zero/sign][from 8/16][to size][mem] */
-extern const op_fn ops_movsxd[2];            /* [mem]: 32 to 64 */
-extern const op_fn ops_lea[4];               /* to size 1..3 */
+extern const op_fn ops_un[U_OPS][4][2];			 /* [1]: memory */
+extern const op_fn ops_sh[S_OPS][4][2][2];		 /* [1]: count in CL, not imm; [mem] */
+extern const op_fn ops_shd[2][4][2][2];			 /* SHLD, SHRD; sizes 1..3 */
+extern const op_fn ops_movx[2][2][4][2];		 /* [zero/sign][from 8/16][to size][mem] */
+extern const op_fn ops_movsxd[2];			 /* [mem]: 32 to 64 */
+extern const op_fn ops_lea[4];				 /* to size 1..3 */
 extern const op_fn ops_setcc[16][2], ops_cmov[16][4][2]; /* by condition; [mem] */
 extern const op_fn ops_xchg[4][2], ops_xadd[4][2], ops_cmpxchg[4][2]; /* [mem], as below */
-extern const op_fn ops_bt[B_OPS][4][2][2];   /* [0]: bit in src register, [1]: in imm */
-extern const op_fn ops_bscan[2][4][2];       /* BSF, BSR */
+extern const op_fn ops_bt[B_OPS][4][2][2]; /* [0]: bit in src register, [1]: in imm */
+extern const op_fn ops_bscan[2][4][2];	   /* BSF, BSR */
 extern const op_fn ops_popcnt[4][2], ops_crc32[4][2], ops_bswap[4];
 extern const op_fn ops_mul[4][2], ops_imul[4][2], ops_div[4], ops_idiv[4]; /* rAX forms */
 extern const op_fn ops_imul2[4][2], ops_imul3[4][2]; /* dst in src offset; imul3: times imm */
-extern const op_fn ops_cbw[4], ops_cwd[4];   /* by operand size 1..3 */
+extern const op_fn ops_cbw[4], ops_cwd[4];	     /* by operand size 1..3 */
 
 /* ops_flow.c */
-extern const op_fn ops_jcc[16];              /* target at block + imm */
+extern const op_fn ops_jcc[16];					     /* target at block + imm */
 const struct op *op_jcc_legacy(struct vcpu *v, const struct op *op); /* condition in aux */
 const struct op *op_jmp(struct vcpu *v, const struct op *op);
 const struct op *op_jmp_legacy(struct vcpu *v, const struct op *op);
@@ -85,8 +85,23 @@ const struct op *op_outs(struct vcpu *v, const struct op *op);
 /* ops_misc.c: flags, decimal, exchange */
 const struct op *op_misc(struct vcpu *v, const struct op *op); /* aux: enum misc */
 enum misc {
-	M_NOP, M_LAHF, M_SAHF, M_CLC, M_STC, M_CMC, M_CLD, M_STD, M_XLAT, M_AAA, M_AAS, M_AAM,
-	M_AAD, M_DAA, M_DAS, M_SALC, M_FENCE,
+	M_NOP,
+	M_LAHF,
+	M_SAHF,
+	M_CLC,
+	M_STC,
+	M_CMC,
+	M_CLD,
+	M_STD,
+	M_XLAT,
+	M_AAA,
+	M_AAS,
+	M_AAM,
+	M_AAD,
+	M_DAA,
+	M_DAS,
+	M_SALC,
+	M_FENCE,
 };
 const struct op *op_cmpxchg8b(struct vcpu *v, const struct op *op);
 const struct op *op_cmpxchg16b(struct vcpu *v, const struct op *op);
@@ -96,14 +111,74 @@ const struct op *op_lxs(struct vcpu *v, const struct op *op); /* LDS..LSS; aux s
 /* ops_sys.c; aux: enum sys */
 const struct op *op_sys(struct vcpu *v, const struct op *op);
 enum sys {
-	Y_UD, Y_TOOLONG, Y_INT, Y_INT3, Y_INT1, Y_INTO, Y_IRET, Y_HLT, Y_CLI, Y_STI, Y_CLTS,
-	Y_CPUID, Y_RDTSC, Y_RDTSCP, Y_RDPMC, Y_RDMSR, Y_WRMSR, Y_SYSCALL, Y_SYSRET, Y_SYSENTER,
-	Y_SYSEXIT, Y_SWAPGS, Y_XGETBV, Y_XSETBV, Y_INVD, Y_WBINVD, Y_MOV_FROM_CR, Y_MOV_TO_CR,
-	Y_MOV_FROM_DR, Y_MOV_TO_DR, Y_FAR_JMP_IMM, Y_FAR_CALL_IMM, Y_FAR_JMP_M, Y_FAR_CALL_M,
-	Y_FAR_RET, Y_IN, Y_OUT, Y_PAUSE, Y_RDRAND, Y_RDSEED, Y_RDFSBASE, Y_RDGSBASE, Y_WRFSBASE,
-	Y_WRGSBASE, Y_LGDT, Y_LIDT, Y_SGDT, Y_SIDT, Y_LLDT, Y_LTR, Y_SLDT, Y_STR, Y_LMSW, Y_SMSW,
-	Y_INVLPG, Y_INVPCID, Y_LAR, Y_LSL, Y_VERR, Y_VERW, Y_ARPL, Y_MOV_TO_SEG,
-	Y_FXSAVE, Y_FXRSTOR, Y_XSAVE, Y_XSAVEOPT, Y_XSAVEC, Y_XRSTOR,
+	Y_UD,
+	Y_TOOLONG,
+	Y_INT,
+	Y_INT3,
+	Y_INT1,
+	Y_INTO,
+	Y_IRET,
+	Y_HLT,
+	Y_CLI,
+	Y_STI,
+	Y_CLTS,
+	Y_CPUID,
+	Y_RDTSC,
+	Y_RDTSCP,
+	Y_RDPMC,
+	Y_RDMSR,
+	Y_WRMSR,
+	Y_SYSCALL,
+	Y_SYSRET,
+	Y_SYSENTER,
+	Y_SYSEXIT,
+	Y_SWAPGS,
+	Y_XGETBV,
+	Y_XSETBV,
+	Y_INVD,
+	Y_WBINVD,
+	Y_MOV_FROM_CR,
+	Y_MOV_TO_CR,
+	Y_MOV_FROM_DR,
+	Y_MOV_TO_DR,
+	Y_FAR_JMP_IMM,
+	Y_FAR_CALL_IMM,
+	Y_FAR_JMP_M,
+	Y_FAR_CALL_M,
+	Y_FAR_RET,
+	Y_IN,
+	Y_OUT,
+	Y_PAUSE,
+	Y_RDRAND,
+	Y_RDSEED,
+	Y_RDFSBASE,
+	Y_RDGSBASE,
+	Y_WRFSBASE,
+	Y_WRGSBASE,
+	Y_LGDT,
+	Y_LIDT,
+	Y_SGDT,
+	Y_SIDT,
+	Y_LLDT,
+	Y_LTR,
+	Y_SLDT,
+	Y_STR,
+	Y_LMSW,
+	Y_SMSW,
+	Y_INVLPG,
+	Y_INVPCID,
+	Y_LAR,
+	Y_LSL,
+	Y_VERR,
+	Y_VERW,
+	Y_ARPL,
+	Y_MOV_TO_SEG,
+	Y_FXSAVE,
+	Y_FXRSTOR,
+	Y_XSAVE,
+	Y_XSAVEOPT,
+	Y_XSAVEC,
+	Y_XRSTOR,
 	Y_COUNT,
 };
 const struct op *op_stac(struct vcpu *v, const struct op *op);
@@ -118,7 +193,6 @@ const struct op *op_vec_store(struct vcpu *v, const struct op *op);
 const struct op *op_vec_x87(struct vcpu *v, const struct op *op);
 
 /* --- shared by handler files ------------------------------------------------------------------ */
-
 
 static attr_inline void raise_ud(struct vcpu *v, const struct op *op)
 {

@@ -218,8 +218,7 @@ const op_fn ops_un[U_OPS][4][2] = {
 	[U_NOT] = ROW_M(not ),
 };
 
-/* --- shifts and rotates -------------------------------------------------------------------------
- */
+/* --- shifts and rotates ---------------------------------------------------------------------- */
 
 /*
  * The old flags are loaded first (ADD makes OF, SAHF the rest): a count of zero keeps them all,

@@ -342,8 +342,7 @@ const struct op *op_leave(struct vcpu *v, const struct op *op)
 	NEXT;
 }
 
-/* --- control transfer ----------------------------------------------------------------------------
- */
+/* --- control transfer ------------------------------------------------------------------------ */
 
 #define DEF_JCC(cc)                                                                                \
 	static const struct op *jcc_##cc(struct vcpu *v, const struct op *op)                      \

@@ -17,8 +17,8 @@ static u8 get_ah(const struct vcpu *v)
 /* SF, ZF, PF of an 8-bit result, with the given CF and AF; OF is left clear. */
 static void flags_szp(struct vcpu *v, u8 r, bool cf, bool af)
 {
-	v->c.fl = (u8)((r & 0x80) | (r ? 0 : X86_ZF) |
-		       (__builtin_parity(r) ? 0 : X86_PF) | (af ? X86_AF : 0) | (cf ? X86_CF : 0) | 2);
+	v->c.fl = (u8)((r & 0x80) | (r ? 0 : X86_ZF) | (__builtin_parity(r) ? 0 : X86_PF) |
+		       (af ? X86_AF : 0) | (cf ? X86_CF : 0) | 2);
 	v->c.of = 0;
 }
 

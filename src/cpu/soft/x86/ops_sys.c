@@ -54,8 +54,7 @@ static int jumped(struct vcpu *v, int r)
 	return SYS_JUMPED;
 }
 
-/* --- software interrupts ------------------------------------------------------------------------
- */
+/* --- software interrupts --------------------------------------------------------------------- */
 
 static int soft_int(struct vcpu *v, const struct op *op, u8 vec, enum x86_event ev)
 {

@@ -153,14 +153,14 @@ static void fill(struct vcpu *v, u64 a, enum tlb_kind kind, const struct x86_wal
 	if (w->page_size == 1ull << 21 || w->page_size == 1ull << 22)
 		t->large2m |= 1ull << hash2m(a);
 	if (w->page_size == 1ull << 22) { /* one 4 MiB page: two 2 MiB areas */
-		e->meta |= TLB_1G; /* coarser than needed, never finer */
+		e->meta |= TLB_1G;	  /* coarser than needed, never finer */
 		t->large1g |= 1ull << hash1g(a);
 	}
 	if (w->page_size == 1ull << 30)
 		t->large1g |= 1ull << hash1g(a);
 	e->rtag = a & PAGE_MASK;
-	e->wtag = w->writable && (write || w->dirty) && !page_has_code(v->s, page) ? a & PAGE_MASK :
-										     TLB_NONE;
+	e->wtag = w->writable && (write || w->dirty) && !page_has_code(v->s, page) ? a & PAGE_MASK
+										   : TLB_NONE;
 }
 
 static int translate(struct vcpu *v, u64 a, bool write, bool user, bool implicit, gpa_t *ret)
@@ -246,9 +246,10 @@ static int page_ld(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, 
 		return LIN_ALONE;
 	v->stat.io++;
 	for (unsigned i = 0; i < n;) { /* naturally aligned power-of-two pieces */
-		unsigned k = n - i >= 8 && !((g + i) & 7) ? 8 :
-			     n - i >= 4 && !((g + i) & 3) ? 4 :
-			     n - i >= 2 && !((g + i) & 1) ? 2 : 1;
+		unsigned k = n - i >= 8 && !((g + i) & 7)   ? 8
+			     : n - i >= 4 && !((g + i) & 3) ? 4
+			     : n - i >= 2 && !((g + i) & 1) ? 2
+							    : 1;
 		u64 x;
 		bus_read(v->s->cfg.bus, BUS_MMIO, g + i, k, v->c.index, &x);
 		memcpy(dst + i, &x, k);
@@ -283,9 +284,10 @@ static int page_st(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, 
 		return LIN_ALONE;
 	v->stat.io++;
 	for (unsigned i = 0; i < n;) {
-		unsigned k = n - i >= 8 && !((g + i) & 7) ? 8 :
-			     n - i >= 4 && !((g + i) & 3) ? 4 :
-			     n - i >= 2 && !((g + i) & 1) ? 2 : 1;
+		unsigned k = n - i >= 8 && !((g + i) & 7)   ? 8
+			     : n - i >= 4 && !((g + i) & 3) ? 4
+			     : n - i >= 2 && !((g + i) & 1) ? 2
+							    : 1;
 		u64 x = 0;
 		memcpy(&x, src + i, k);
 		bus_write(v->s->cfg.bus, BUS_MMIO, g + i, k, x, v->c.index);
