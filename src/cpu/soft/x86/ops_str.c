@@ -92,9 +92,16 @@ static u64 seg_fit(struct vcpu *v, const struct op *op, u64 mask, u64 k, unsigne
 	return flat ? MAX(MIN(k, room / n), 1ull) : 1;
 }
 
-/* A visit to a repeated instruction is over: @done elements of @n bytes. */
-static const struct op *rep_end(struct vcpu *v, const struct op *op, u64 mask, u64 done, unsigned n,
-				bool stop)
+/*
+ * A visit to a repeated instruction is over: @done elements of @n bytes.
+ *
+ * Inlined, not for speed: the jump to the next block must be a jump. Left to itself the compiler
+ * may give a copy of this function a seventh argument, on the stack; then it is called, each visit
+ * leaves a frame behind until the turn ends, and a long turn of string instructions overflows the
+ * host's stack.
+ */
+static attr_inline const struct op *rep_end(struct vcpu *v, const struct op *op, u64 mask, u64 done,
+					    unsigned n, bool stop)
 {
 	u64 next = next_rip(v, op), self = op_rip(v, op);
 
