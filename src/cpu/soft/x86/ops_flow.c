@@ -186,13 +186,23 @@ const struct op *op_push_imm(struct vcpu *v, const struct op *op)
 	NEXT;
 }
 
-const struct op *op_push_rm(struct vcpu *v, const struct op *op)
+/*
+ * Handlers that need a copy of the instruction leave the work to a function that is not inlined.
+ * With the address of a local variable taken, the compiler has to call the next handler rather than
+ * jump to it, and every instruction would leave a frame on the host's stack until the turn ends.
+ */
+static attr_noinline void push_rm(struct vcpu *v, const struct op *op)
 {
 	struct op src = *op;
 
 	if (!op->src) /* the operand itself is not on the stack segment: #GP, not #SS */
 		src.flags &= (u8)~OPF_SS;
 	stack_push(v, op, op->aux, rm_read(v, &src, op->aux));
+}
+
+const struct op *op_push_rm(struct vcpu *v, const struct op *op)
+{
+	push_rm(v, op);
 	NEXT;
 }
 
@@ -208,7 +218,7 @@ const struct op *op_push_seg(struct vcpu *v, const struct op *op)
 }
 
 /* POP computes the address of its operand after ESP has been incremented (SDM vol. 2, POP). */
-const struct op *op_pop_rm(struct vcpu *v, const struct op *op)
+static attr_noinline void pop_rm(struct vcpu *v, const struct op *op)
 {
 	unsigned n = op->aux;
 	u64 x = stack_peek(v, op, n, 0), sp = v->c.r[X86_RSP];
@@ -217,7 +227,7 @@ const struct op *op_pop_rm(struct vcpu *v, const struct op *op)
 	if (!(op->flags & OPF_MEM)) {
 		stack_add(v, n);
 		rm_write(v, op, n, x);
-		NEXT;
+		return;
 	}
 	stack_add(v, n);
 	u64 sp2 = v->c.r[X86_RSP];
@@ -232,6 +242,11 @@ const struct op *op_pop_rm(struct vcpu *v, const struct op *op)
 		dst.flags &= (u8)~OPF_SS;
 	st_n(v, &dst, seg_linear(v, &dst, op->seg, off, n, true), n, x);
 	v->c.r[X86_RSP] = sp2;
+}
+
+const struct op *op_pop_rm(struct vcpu *v, const struct op *op)
+{
+	pop_rm(v, op);
 	NEXT;
 }
 
@@ -453,7 +468,8 @@ const struct op *op_call_legacy(struct vcpu *v, const struct op *op)
 	return jump_to(v, ip);
 }
 
-const struct op *op_call_rm(struct vcpu *v, const struct op *op)
+/* Pushes the return address and returns the target. */
+static attr_noinline u64 call_rm(struct vcpu *v, const struct op *op)
 {
 	u64 ip = rm_read(v, op, op->aux), sp = v->c.r[X86_RSP];
 	struct op stk = *op;
@@ -470,7 +486,12 @@ const struct op *op_call_rm(struct vcpu *v, const struct op *op)
 		v->c.r[X86_RSP] = sp;
 		raise_gp0(v, op);
 	}
-	return jump_to(v, ip);
+	return ip;
+}
+
+const struct op *op_call_rm(struct vcpu *v, const struct op *op)
+{
+	return jump_to(v, call_rm(v, op));
 }
 
 static attr_inline const struct op *call_to(struct vcpu *v, const struct op *op, u64 ip)

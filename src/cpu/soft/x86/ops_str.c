@@ -171,6 +171,16 @@ const struct op *op_movs(struct vcpu *v, const struct op *op)
 	return op->aux & STR_REP ? rep_end(v, op, m, k, n, false) : done_once(v, op);
 }
 
+/*
+ * Not inlined: a handler that had the address of a local variable taken would call the next one
+ * instead of jumping to it (see rep_end).
+ */
+static attr_noinline void fill(u8 *p, u64 x, unsigned n, u64 k)
+{
+	for (u64 i = 0; i < k; i++)
+		memcpy(p + i * n, &x, n);
+}
+
 const struct op *op_stos(struct vcpu *v, const struct op *op)
 {
 	unsigned n = op->aux & ~STR_REP;
@@ -190,8 +200,7 @@ const struct op *op_stos(struct vcpu *v, const struct op *op)
 	if (p && (n == 1 || x == 0)) {
 		memset(p, (u8)x, k * n);
 	} else if (p) {
-		for (u64 i = 0; i < k; i++)
-			memcpy(p + i * n, &x, n);
+		fill(p, x, n, k);
 	} else {
 		k = 1;
 		st_elem(v, op, t, n, x);
@@ -300,10 +309,19 @@ const struct op *op_cmps(struct vcpu *v, const struct op *op)
 	return rep ? rep_end(v, op, m, k, n, stop) : done_once(v, op);
 }
 
+/* Not inlined, as fill. */
+static attr_noinline u64 port_read(struct vcpu *v, unsigned n)
+{
+	u64 x;
+
+	bus_read(v->s->cfg.bus, BUS_PIO, (u16)v->c.r[X86_RDX], n, v->c.index, &x);
+	return x;
+}
+
 const struct op *op_ins(struct vcpu *v, const struct op *op)
 {
 	unsigned n = op->aux & ~STR_REP;
-	u64 m = addr_mask(v, op), x;
+	u64 m = addr_mask(v, op);
 
 	if (x86_io_check(&v->c, (u16)v->c.r[X86_RDX], n))
 		vcpu_raise(v, op);
@@ -312,8 +330,7 @@ const struct op *op_ins(struct vcpu *v, const struct op *op)
 		return done_once(v, op);
 	u64 t = dst_addr(v, op, m, n, true);
 	mem_ref(v, op, t, n, true); /* a fault comes before the port is read */
-	bus_read(v->s->cfg.bus, BUS_PIO, (u16)v->c.r[X86_RDX], n, v->c.index, &x);
-	st_elem(v, op, t, n, x);
+	st_elem(v, op, t, n, port_read(v, n));
 	reg_add(v, X86_RDI, m, step_of(v, n));
 	return op->aux & STR_REP ? rep_end(v, op, m, 1, n, false) : done_once(v, op);
 }
