@@ -21,11 +21,16 @@ enum machine_clock { MACHINE_CLOCK_VIRTUAL, MACHINE_CLOCK_REAL };
 
 #define MACHINE_MIPS_DEFAULT 1000u
 
+/* Which tiers of the soft engine run; same order as enum soft_tier. */
+enum machine_tier { MACHINE_TIER_MIX, MACHINE_TIER_INTERP, MACHINE_TIER_JIT };
+
 struct machine_cfg {
 	const struct topo *topo; /* validated; borrowed, as all here */
 	u64 mem;		 /* bytes */
 	const char *cpu_model;	 /* NULL: the default */
 	enum machine_clock clock;
+	enum machine_tier tier;
+	u64 code_cache;		       /* bytes of translated code; 0: the default */
 	u32 mips;
 	u64 seed;
 	s64 rtc_base;	/* Unix time at power-on */

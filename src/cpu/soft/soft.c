@@ -27,6 +27,7 @@
 #include "cpu/soft/soft.h"
 
 #include "cpu/soft/soft_priv.h"
+#include "cpu/soft/x86/jit.h"
 #include "cpu/soft/x86/vec.h"
 
 #include <errno.h>
@@ -405,6 +406,10 @@ static int soft_alloc(struct soft *s)
 			return -ENOMEM;
 		memset(s->cpu[i], 0, sizeof(struct vcpu));
 	}
+	if (s->cfg.tier != SOFT_TIER_INTERP &&
+	    jit_new(s->cfg.code_cache ? s->cfg.code_cache : SOFT_CODE_CACHE_DEFAULT,
+		    s->cfg.tier == SOFT_TIER_JIT, &s->jit) < 0)
+		return -ENOMEM;
 	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
 		int r = vcpu_setup(s->cpu[i], s, i);
 		if (r < 0)
@@ -459,6 +464,7 @@ void soft_free(struct soft *s)
 		free(s->cpu[i]);
 	}
 	gclock_fini(&s->clk);
+	jit_free(s->jit);
 	vec_free(s->vec);
 	compiler_free(s->compiler);
 	free(s->cpu);
@@ -557,4 +563,11 @@ void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val)
 	line(o, "interrupts", intr);
 	line(o, "thunks", vec_stats(s->vec).thunks);
 	line(o, "thunk_flushes", vec_stats(s->vec).flushes);
+	if (s->jit) {
+		struct jit_stats js = jit_stats(s->jit);
+		line(o, "blocks_translated", js.translated);
+		line(o, "blocks_refused", js.refused);
+		line(o, "code_bytes", js.code_bytes);
+		line(o, "code_flushes", js.flushes);
+	}
 }

@@ -18,6 +18,11 @@ struct soft;
 
 enum soft_clock { SOFT_CLOCK_VIRTUAL, SOFT_CLOCK_REAL };
 
+/* Which tiers run. The guest cannot tell: they agree to the bit and to the instruction. */
+enum soft_tier { SOFT_TIER_MIX, SOFT_TIER_INTERP, SOFT_TIER_JIT };
+
+#define SOFT_CODE_CACHE_DEFAULT (64ull << 20)
+
 struct soft_cfg {
 	unsigned ncpus;	 /* 1..252 */
 	struct mem *mem; /* borrowed */
@@ -25,6 +30,8 @@ struct soft_cfg {
 	enum soft_clock clock;
 	u32 mips; /* guest instructions per microsecond of guest time, per busy vCPU; 1..100000 */
 	u64 seed; /* varies turn lengths and their order; 0: fixed */
+	enum soft_tier tier;
+	u64 code_cache; /* bytes of translated code; 0: SOFT_CODE_CACHE_DEFAULT */
 	u64 cr4_allowed, xcr0_allowed, phys_mask;
 	u64 tsc_khz; /* 1000000: one tick a nanosecond */
 	const struct x86_cpuid_entry *(*cpuid)(void *opaque, unsigned cpu, unsigned *ret_n);

@@ -63,6 +63,7 @@ struct soft {
 	u64 n_blocks;
 	struct compiler *compiler;
 	struct vec *vec;
+	struct jit *jit; /* NULL: interpreter only */
 
 	struct {
 		u64 turns, idle, blocks, invalidated, decoded;

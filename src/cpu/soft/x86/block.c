@@ -15,6 +15,7 @@
 #include "cpu/soft/x86/vcpu.h"
 
 #include "cpu/soft/soft_priv.h"
+#include "cpu/soft/x86/jit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,8 @@ static void block_drop(struct soft *s, struct block *b)
 		if (v->resume == b)
 			v->resume = NULL;
 	}
+	if (s->jit)
+		jit_forget(b);
 	b->dead = true;
 	b->hash_next = s->dead;
 	s->dead = b;
@@ -168,6 +171,10 @@ static struct block *block_make(struct vcpu *v, gpa_t g)
 	s->n_blocks++;
 	s->stat.blocks++;
 	s->stat.decoded += n;
+
+	b->fn0 = b->ops[0].fn;
+	if (s->jit)
+		jit_watch(s->jit, b);
 
 	struct block **h = &s->hash[hash_of(g, b->mode)];
 	b->hash_next = *h;

@@ -15,6 +15,7 @@
 #include "cpu/soft/x86/vcpu.h"
 
 #include "cpu/soft/soft_priv.h"
+#include "cpu/soft/x86/jit.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -35,8 +36,8 @@ void vcpu_mode_changed(struct vcpu *v)
 		v->resume = NULL;
 	}
 	for (int h = 0; h < 2; h++)
-		v->jc_salt[h] =
-			(v->gen[h] & 0xfff) << 48 | (u64)(v->code_mode + 1) << 60 | (u64)user << 62;
+		v->jc_salt[h] = (v->gen[h] & 0xfff) << 48 | (u64)(v->code_mode + 1) << 60 |
+				(u64)user << 62 | (u64)h << 63;
 	v->tlb = checks		      ? v->empty_tlb
 		 : user		      ? v->tlbs[TLB_USER]->e
 		 : c->rflags & X86_AC ? v->tlbs[TLB_KERNEL_AC]->e
@@ -97,6 +98,8 @@ static void run_part(struct vcpu *v, const struct block *b, u64 base, u32 k, u32
 {
 	v->stat.part++;
 	memcpy(v->part, b->ops + k, n * sizeof(struct op));
+	if (k == 0)
+		v->part[0].fn = b->fn0; /* not into host code */
 	if (k + n <= b->n) {
 		struct op *end = &v->part[n];
 		const struct op *last = &b->ops[k + n - 1];
@@ -261,6 +264,10 @@ int vcpu_run(struct vcpu *v)
 		v->cur = NULL;
 		if (s->dead)
 			blocks_reap(s);
+		if (unlikely(s->jit && jit_full(s->jit))) {
+			blocks_flush_all(s);
+			jit_reset(s->jit);
+		}
 		if (unlikely(s->stop))
 			return 0;
 		if (unlikely(v->attn) && !v->alone) {
@@ -451,14 +458,16 @@ int vcpu_setup(struct vcpu *v, struct soft *s, unsigned index)
 	if (!v->jc || !v->empty_tlb)
 		return -ENOMEM;
 	for (u32 i = 0; i < TLB_SIZE; i++)
-		v->empty_tlb[i].rtag = v->empty_tlb[i].wtag = TLB_NONE;
+		v->empty_tlb[i].rtag = v->empty_tlb[i].wtag = TLB_NONE(i);
 	for (int k = 0; k < TLB_KINDS; k++) {
 		v->tlbs[k] = calloc(1, sizeof(*v->tlbs[k]));
 		if (!v->tlbs[k])
 			return -ENOMEM;
 		for (u32 i = 0; i < TLB_SIZE; i++)
-			v->tlbs[k]->e[i].rtag = v->tlbs[k]->e[i].wtag = TLB_NONE;
+			v->tlbs[k]->e[i].rtag = v->tlbs[k]->e[i].wtag = TLB_NONE(i);
 	}
+	if (s->jit)
+		v->jit_exit = jit_exit_code(s->jit);
 	v->c.index = index;
 	v->c.ops = &vcpu_x86_ops;
 	v->c.engine = v;

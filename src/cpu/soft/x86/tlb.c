@@ -44,9 +44,9 @@ static unsigned hash1g(u64 a)
 	return (a >> 30) & 63;
 }
 
-static void entry_clear(struct tlb_entry *e)
+static void entry_clear(struct tlb *t, struct tlb_entry *e)
 {
-	e->rtag = e->wtag = TLB_NONE;
+	e->rtag = e->wtag = TLB_NONE(e - t->e);
 	e->meta = 0;
 }
 
@@ -59,7 +59,7 @@ static void kind_flush(struct tlb *t, bool keep_global)
 		if (keep_global && (e->meta & TLB_GLOBAL))
 			t->used[n++] = t->used[i];
 		else
-			entry_clear(e);
+			entry_clear(t, e);
 	}
 	t->n_used = n;
 	if (!n)
@@ -104,14 +104,15 @@ void tlb_flush_page(struct vcpu *v, u64 a)
 		if (((t->large2m >> hash2m(a)) & 1) || ((t->large1g >> hash1g(a)) & 1)) {
 			for (u32 i = 0; i < t->n_used; i++) {
 				struct tlb_entry *x = &t->e[t->used[i]];
-				u64 tag = x->rtag != TLB_NONE ? x->rtag : x->wtag;
+				u64 none = TLB_NONE(x - t->e);
+				u64 tag = x->rtag != none ? x->rtag : x->wtag;
 				if (((x->meta & TLB_2M) && (tag >> 21) == (a >> 21)) ||
 				    ((x->meta & TLB_1G) && (tag >> 30) == (a >> 30)))
-					x->rtag = x->wtag = TLB_NONE; /* stays in `used` */
+					x->rtag = x->wtag = none; /* stays in `used` */
 			}
 		}
 		if (e->rtag == (a & PAGE_MASK) || e->wtag == (a & PAGE_MASK))
-			e->rtag = e->wtag = TLB_NONE; /* stays in `used` */
+			e->rtag = e->wtag = TLB_NONE(e - t->e); /* stays in `used` */
 	}
 	u32 h = (u32)(a >> 12) & 1023;
 	if ((v->exec_bloom[h >> 6] >> (h & 63) & 1) || ((v->exec_2m >> hash2m(a)) & 1) ||
@@ -128,7 +129,7 @@ void tlb_protect_code(struct soft *s, gpa_t gpa)
 			for (u32 j = 0; j < t->n_used; j++) {
 				struct tlb_entry *e = &t->e[t->used[j]];
 				if ((e->meta & PAGE_MASK) == gpa)
-					e->wtag = TLB_NONE;
+					e->wtag = TLB_NONE(e - t->e);
 			}
 		}
 	}
@@ -146,7 +147,7 @@ static void fill(struct vcpu *v, u64 a, enum tlb_kind kind, const struct x86_wal
 		return;
 	if (e->meta == 0)
 		t->used[t->n_used++] = (u16)slot;
-	e->addend = (u64)host - (a & PAGE_MASK);
+	e->host = host;
 	/* Never 0, so that it tells whether the slot is in `used`. */
 	e->meta = page | (w->global ? TLB_GLOBAL : 0) | (w->page_size == 1ull << 21 ? TLB_2M : 0) |
 		  (w->page_size == 1ull << 30 ? TLB_1G : 0) | 8;
@@ -160,7 +161,7 @@ static void fill(struct vcpu *v, u64 a, enum tlb_kind kind, const struct x86_wal
 		t->large1g |= 1ull << hash1g(a);
 	e->rtag = a & PAGE_MASK;
 	e->wtag = w->writable && (write || w->dirty) && !page_has_code(v->s, page) ? a & PAGE_MASK
-										   : TLB_NONE;
+										   : TLB_NONE(slot);
 }
 
 static int translate(struct vcpu *v, u64 a, bool write, bool user, bool implicit, gpa_t *ret)
@@ -231,7 +232,7 @@ static int page_ld(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, 
 	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[(a >> 12) & (TLB_SIZE - 1)];
 
 	if (e->rtag == (a & PAGE_MASK)) {
-		memcpy(dst, (void *)(a + e->addend), n);
+		memcpy(dst, e->host + (a & 0xfff), n);
 		return 0;
 	}
 	int r = translate(v, a, false, user, implicit, &g);
@@ -264,7 +265,7 @@ static int page_st(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, 
 	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[(a >> 12) & (TLB_SIZE - 1)];
 
 	if (e->wtag == (a & PAGE_MASK)) {
-		memcpy((void *)(a + e->addend), src, n);
+		memcpy(e->host + (a & 0xfff), src, n);
 		return 0;
 	}
 	int r = translate(v, a, true, user, implicit, &g);
@@ -409,7 +410,7 @@ attr_noinline void *mem_ref(struct vcpu *v, const struct op *op, u64 a, unsigned
 		struct tlb_entry *e =
 			&v->tlbs[kind_of(v, user, false)]->e[(a >> 12) & (TLB_SIZE - 1)];
 		if ((write ? e->wtag : e->rtag) == (a & PAGE_MASK))
-			return (void *)(a + e->addend);
+			return e->host + (a & 0xfff);
 		gpa_t g;
 		r = translate(v, a, write, user, false, &g);
 		if (r)

@@ -76,27 +76,45 @@ _Static_assert(sizeof(struct op) == 32, "two ops per cache line");
 
 enum code_mode { CODE_16, CODE_32, CODE_64 };
 
+/*
+ * A direct branch of translated code to a block of the same page, which is the same code under
+ * every translation that reaches the branch. Host code jumps through `to_code`.
+ */
+struct block_link {
+	const void *to_code; /* the target's code, or `resolve` */
+	const void *resolve; /* host code that asks for the link to be made */
+	struct block *from, *to;
+	struct block_link *next, **prevp; /* among the links to `to` */
+};
+
 struct block {
 	gpa_t gpa;
 	gpa_t gpa2; /* page of the second part if the (only) instruction crosses a page, or 0 */
 	struct block *hash_next;
 	struct block *page_next, *page2_next;
+	struct block_link *incoming;
 	u64 jc_rip;   /* RIP under which per-vCPU caches know it, 0 if none does */
 	u16 len;      /* bytes */
 	u8 n;	      /* instructions */
 	u8 mode;      /* enum code_mode */
 	bool jc_many; /* known under more than one RIP */
 	bool dead;
-	struct op ops[]; /* n, then maybe a synthetic one that falls through */
+	u32 heat;  /* executions before it was translated */
+	op_fn fn0; /* the first instruction's own handler: ops[0].fn counts or enters host code */
+	const void *code;	   /* host code that first takes the budget; or the way back to C */
+	const void *body;	   /* host code behind that, or NULL */
+	struct block_link link[2]; /* direct successors in the same page */
+	struct op ops[];	   /* n, then maybe a synthetic one that falls through */
 };
 
 #define TLB_BITS 10
 #define TLB_SIZE (1u << TLB_BITS)
-#define TLB_NONE 1ull /* a tag no page has */
+/* A tag that no access to slot @i can be near: its own index is another. */
+#define TLB_NONE(i) ((u64)((i) ^ (TLB_SIZE / 2)) << 12)
 
 struct tlb_entry {
-	u64 rtag, wtag; /* linear page, or TLB_NONE */
-	u64 addend;	/* host address - linear address */
+	u64 rtag, wtag; /* linear page, or TLB_NONE of the slot */
+	u8 *host;	/* of the page's first byte */
 	u64 meta;	/* guest-physical page | TLB_GLOBAL | TLB_2M | TLB_1G */
 };
 #define TLB_GLOBAL 1ull
@@ -140,6 +158,9 @@ struct vcpu {
 	const struct block *cur;
 	u64 jc_salt[2]; /* for addresses of the lower and upper half */
 	struct jc_entry *jc;
+	u64 jit_salt;	      /* the one for the half that RIP is in, while host code runs */
+	const void *jit_exit; /* where host code leaves */
+	u64 jit_tmp;
 
 	bool alone;    /* running one instruction by itself: devices may be touched */
 	bool attn;     /* something to look at before the next instruction */
@@ -305,9 +326,9 @@ static attr_inline u64 ea(struct vcpu *v, const struct op *op, unsigned n, bool 
 }
 
 /* No host address is NULL; the compiler need not ask. */
-static attr_inline void *tlb_host(const struct tlb_entry *e, u64 a)
+static attr_inline void *tlb_host(const struct tlb_entry *e, u64 off)
 {
-	void *p = (void *)(a + e->addend);
+	void *p = e->host + off;
 
 	if (!p)
 		__builtin_unreachable();
@@ -318,14 +339,18 @@ static attr_inline void *tlb_rd(struct vcpu *v, u64 a, unsigned n)
 {
 	struct tlb_entry *e = &v->tlb[(a >> 12) & (TLB_SIZE - 1)];
 
-	return likely(((a + n - 1) & ~0xfffull) == e->rtag) ? tlb_host(e, a) : NULL;
+	u64 off = a - e->rtag;
+
+	return likely(off <= 0x1000 - n) ? tlb_host(e, off) : NULL;
 }
 
 static attr_inline void *tlb_wr(struct vcpu *v, u64 a, unsigned n)
 {
 	struct tlb_entry *e = &v->tlb[(a >> 12) & (TLB_SIZE - 1)];
 
-	return likely(((a + n - 1) & ~0xfffull) == e->wtag) ? tlb_host(e, a) : NULL;
+	u64 off = a - e->wtag;
+
+	return likely(off <= 0x1000 - n) ? tlb_host(e, off) : NULL;
 }
 
 #define DEF_LDST(T)                                                                                \

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * jit.h - the translator: hot blocks as host code
+ */
+#ifndef ORR_CPU_SOFT_X86_JIT_H
+#define ORR_CPU_SOFT_X86_JIT_H
+
+#include "cpu/soft/x86/vcpu.h"
+
+struct jit; /* host code of a VM's blocks */
+
+struct jit_stats {
+	u64 translated, refused, flushes, code_bytes;
+};
+
+/*
+ * @code_max: bytes of host code before everything is forgotten. @eager: translate at the first
+ * execution instead of when a block is hot. 0, -ENOMEM, -EPERM.
+ */
+int jit_new(size_t code_max, bool eager, struct jit **ret);
+void jit_free(struct jit *j);
+struct jit_stats jit_stats(const struct jit *j);
+
+/* A new block: it counts its executions and is translated when it is hot. */
+void jit_watch(struct jit *j, struct block *b);
+/* The block is being dropped: nothing may jump to its code any more. */
+void jit_forget(struct block *b);
+/* The buffer is full. The caller drops every block, then calls jit_reset between handlers. */
+/* What vcpu.jit_exit must hold. */
+const void *jit_exit_code(const struct jit *j);
+bool jit_full(const struct jit *j);
+void jit_reset(struct jit *j);
+
+#endif
