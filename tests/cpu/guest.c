@@ -16,6 +16,7 @@
 #include "isa/x86/sys.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define RAM_SIZE 0x200000u
@@ -44,6 +45,7 @@ static struct {
 	struct bus *bus;
 	struct soft *soft;
 	struct diff_result *res;
+	bool jit; /* run translated code, twice: DIFF_TIER=jit */
 } gst;
 
 static const struct x86_cpuid_entry leaves[] = {
@@ -161,7 +163,12 @@ int guest_open(void)
 		.tsc_khz = 1000000,
 		.cpuid = cpuid_table,
 	};
-	int ret = mem_new(&ram, 1, NULL, &gst.mem);
+	const char *tier = getenv("DIFF_TIER");
+	int ret;
+
+	gst.jit = tier && !strcmp(tier, "jit");
+	cfg.tier = gst.jit ? SOFT_TIER_JIT : SOFT_TIER_INTERP;
+	ret = mem_new(&ram, 1, NULL, &gst.mem);
 
 	if (!ret)
 		ret = bus_new(&gst.bus);
@@ -233,7 +240,7 @@ static void load_system(struct x86_cpu *c, bool compat)
 	c->shadow = 0;
 }
 
-static void load_state(struct x86_cpu *c, const struct diff_seq *q)
+static void load_state(struct x86_cpu *c, const struct diff_state *s, bool keep_tlb)
 {
 	const struct diff_state *s = &q->init;
 
@@ -247,7 +254,10 @@ static void load_state(struct x86_cpu *c, const struct diff_seq *q)
 	c->x.fop = 0;
 	c->x.fip = c->x.fdp = 0;
 	x86_derive(c);
-	soft_cpu_changed(gst.soft, 0);
+	if (keep_tlb)
+		soft_cpu_loaded(gst.soft, 0);
+	else
+		soft_cpu_changed(gst.soft, 0);
 }
 
 /* Only pages that differ are written: the others keep what the engine knows about them. */
@@ -276,9 +286,18 @@ void guest_run(const struct diff_seq *q, struct diff_result *ret)
 	ret->end = DIFF_BROKEN;
 	gst.res = ret;
 	load_mem(q->mem);
-	load_state(c, q);
+	load_state(c, &q->init, false);
 	soft_set_limit(gst.soft, LIMIT_INSNS);
 	why = soft_run(gst.soft, NULL, NULL);
+	if (gst.jit) {
+		/* Again, with translated code and a warm TLB: now accesses happen in host code. */
+		memset(ret, 0, sizeof(*ret));
+		ret->end = DIFF_BROKEN;
+		load_mem(q->mem);
+		load_state(c, &q->init, true);
+		soft_set_limit(gst.soft, LIMIT_INSNS);
+		why = soft_run(gst.soft, NULL, NULL);
+	}
 	if (why == ENGINE_STOPPED && ret->end != DIFF_EXC)
 		ret->end = DIFF_TIMEOUT;
 	memcpy(ret->s.r, c->r, sizeof(ret->s.r));

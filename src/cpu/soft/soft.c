@@ -494,6 +494,16 @@ void soft_cpu_changed(struct soft *s, unsigned cpu)
 	soft_update_busy(s, v);
 }
 
+void soft_cpu_loaded(struct soft *s, unsigned cpu)
+{
+	struct vcpu *v = s->cpu[cpu];
+
+	x86_derive(&v->c);
+	vcpu_mode_changed(v);
+	v->resume = NULL;
+	soft_update_busy(s, v);
+}
+
 void soft_set_exc_hook(struct soft *s, bool (*hook)(void *, struct x86_cpu *), void *opaque)
 {
 	s->exc_hook = hook;

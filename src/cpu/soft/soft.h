@@ -48,6 +48,8 @@ void soft_set_intc(struct soft *s, const struct cpu_intc *intc); /* copied */
 /* Architectural state of a vCPU. Change it only while not running, then call soft_cpu_changed. */
 struct x86_cpu *soft_cpu(struct soft *s, unsigned cpu);
 void soft_cpu_changed(struct soft *s, unsigned cpu);
+/* The same when paging and everything it reads stayed as it was: translations are kept. */
+void soft_cpu_loaded(struct soft *s, unsigned cpu);
 
 /*
  * Runs until something ends it. Called again it goes on. Calls @poll (may be NULL) at turn

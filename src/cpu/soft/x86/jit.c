@@ -467,7 +467,8 @@ static bool tr_modrm(struct tr *t, const ZydisDecodedInstruction *in, const Zydi
 			reg = (u8)(gr + 4);
 			f |= EM_NOREX;
 		} else {
-			reg = use(t, (unsigned)gr, T1);
+			/* One register twice (XADD) must be one register for the host too. */
+			reg = !mem && gr == gm ? m.reg : use(t, (unsigned)gr, T1);
 			if (rg->size == 8 && reg >= 4)
 				f |= EM_REX;
 		}
@@ -477,7 +478,7 @@ static bool tr_modrm(struct tr *t, const ZydisDecodedInstruction *in, const Zydi
 	if (!mem && host_of[gm] < 0 && (rm->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 		put(t, (unsigned)gm, T0);
 	if (gr >= 0 && host_of[gr] < 0 && (rg->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-		put(t, (unsigned)gr, T1);
+		put(t, (unsigned)gr, reg);
 	flags_after(t, fx);
 	return true;
 }
