@@ -375,22 +375,19 @@ static void copy_imm(struct tr *t, const ZydisDecodedInstruction *in, const u8 *
 static bool prefixes_plain(const ZydisDecodedInstruction *in, unsigned *f)
 {
 	/* Elsewhere F2 and F3 mean nothing to the guest, but might to the host (TZCNT, LZCNT). */
-	bool mandatory =
-		in->mnemonic == ZYDIS_MNEMONIC_POPCNT || in->mnemonic == ZYDIS_MNEMONIC_CRC32;
-
+	if (in->mnemonic == ZYDIS_MNEMONIC_POPCNT)
+		*f |= EM_F3;
+	else if (in->mnemonic == ZYDIS_MNEMONIC_CRC32)
+		*f |= EM_F2;
 	if (in->raw.rex.W)
 		*f |= EM_W;
 	for (unsigned i = 0; i < in->raw.prefix_count; i++) {
 		u8 p = in->raw.prefixes[i].value;
 		if (p == 0x66)
 			*f |= EM_66;
-		else if (p == 0xf2 && mandatory)
-			*f |= EM_F2;
-		else if (p == 0xf3 && mandatory)
-			*f |= EM_F3;
 		else if (p == 0x67)
 			return false;
-		/* LOCK, segments (done by address_of), REX */
+		/* LOCK, segments (done by address_of), REX, F2, F3 */
 	}
 	return true;
 }
@@ -468,7 +465,7 @@ static bool tr_modrm(struct tr *t, const ZydisDecodedInstruction *in, const Zydi
 			f |= EM_NOREX;
 		} else {
 			/* One register twice (XADD) must be one register for the host too. */
-			reg = !mem && gr == gm ? m.reg : use(t, (unsigned)gr, T1);
+			reg = !mem && gr == gm && !high_m ? m.reg : use(t, (unsigned)gr, T1);
 			if (rg->size == 8 && reg >= 4)
 				f |= EM_REX;
 		}
