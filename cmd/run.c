@@ -21,6 +21,8 @@ enum {
 	OPT_CLOCK,
 	OPT_SEED,
 	OPT_MIPS,
+	OPT_TIER,
+	OPT_CODE_CACHE,
 	OPT_CPU_MODEL,
 	OPT_KERNEL,
 	OPT_INITRD,
@@ -89,6 +91,11 @@ static const struct option_def options[] = {
 	  OPT_SEED },
 	{ "mips", 0, "N", "million instructions per second of guest time (default 1000)",
 	  OPT_MIPS },
+	{ "tier", 0, "NAME",
+	  "mix (default): hot code is translated; interp: none is; jit: all\n"
+	  "is, at once. The guest cannot tell",
+	  OPT_TIER },
+	{ "code-cache", 0, "SIZE", "memory for translated code (default 64M)", OPT_CODE_CACHE },
 	{ "rtc-base", 0, "TIME",
 	  "the guest's date at power-on: Unix seconds or YYYY-MM-DDTHH:MM:SSZ", OPT_RTC },
 	{ "cpu-model", 0, "NAME", "x86-64-v2 (default) or x86-64-v1", OPT_CPU_MODEL },
@@ -193,6 +200,7 @@ static int machine_option(struct run_args *a, int id, const char *v, struct err 
 {
 	static const char *const engines[] = { "auto", "soft", "kvm" };
 	static const char *const clocks[] = { "auto", "virtual", "real" };
+	static const char *const tiers[] = { "mix", "interp", "jit" };
 	struct vm_cfg *c = &a->cfg;
 	u64 n = 0;
 	int r;
@@ -213,6 +221,15 @@ static int machine_option(struct run_args *a, int id, const char *v, struct err 
 		r = value_u64("--mips", v, 1, 100000, e, &n);
 		c->mips = (u32)n;
 		return r;
+	case OPT_TIER:
+		r = choice("--tier", v, tiers, ARRAY_LEN(tiers), e);
+		c->tier = r < 0 ? c->tier : (enum machine_tier)r;
+		return MIN(r, 0);
+	case OPT_CODE_CACHE:
+		r = value_size("--code-cache", v, e, &c->code_cache);
+		return r == 0 && (c->code_cache < 1u << 20 || c->code_cache > 1u << 30)
+			       ? err_set(e, -EINVAL, "--code-cache %s: it takes 1M to 1G", v)
+			       : r;
 	case OPT_CPU_MODEL:
 		c->cpu_model = v;
 		return 0;

@@ -30,7 +30,7 @@ struct machine_cfg {
 	const char *cpu_model;	 /* NULL: the default */
 	enum machine_clock clock;
 	enum machine_tier tier;
-	u64 code_cache;		       /* bytes of translated code; 0: the default */
+	u64 code_cache; /* bytes of translated code; 0: the default */
 	u32 mips;
 	u64 seed;
 	s64 rtc_base;	/* Unix time at power-on */

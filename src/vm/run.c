@@ -203,6 +203,8 @@ static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struc
 		.cpu_model = cfg->cpu_model,
 		.clock = p->real_clock ? MACHINE_CLOCK_REAL : MACHINE_CLOCK_VIRTUAL,
 		.mips = cfg->mips ? cfg->mips : MACHINE_MIPS_DEFAULT,
+		.tier = cfg->tier,
+		.code_cache = cfg->code_cache,
 		.seed = p->seed,
 		.rtc_base = p->rtc_base,
 		.debug_exit = cfg->debug_exit,

@@ -34,6 +34,8 @@ struct vm_cfg {
 	bool has_seed;	     /* else 0, or a random one under the real clock */
 	u64 seed;
 	u32 mips;
+	enum machine_tier tier;
+	u64 code_cache; /* bytes */
 	const char *cpu_model;
 	const char *kernel;	 /* as kcache_resolve; NULL: "debian" */
 	const char *initrd;	 /* a file; NULL: composed */

@@ -240,7 +240,7 @@ static void load_system(struct x86_cpu *c, bool compat)
 	c->shadow = 0;
 }
 
-static void load_state(struct x86_cpu *c, const struct diff_state *s, bool keep_tlb)
+static void load_state(struct x86_cpu *c, const struct diff_seq *q, bool keep_tlb)
 {
 	const struct diff_state *s = &q->init;
 
@@ -286,7 +286,7 @@ void guest_run(const struct diff_seq *q, struct diff_result *ret)
 	ret->end = DIFF_BROKEN;
 	gst.res = ret;
 	load_mem(q->mem);
-	load_state(c, &q->init, false);
+	load_state(c, q, false);
 	soft_set_limit(gst.soft, LIMIT_INSNS);
 	why = soft_run(gst.soft, NULL, NULL);
 	if (gst.jit) {
@@ -294,7 +294,7 @@ void guest_run(const struct diff_seq *q, struct diff_result *ret)
 		memset(ret, 0, sizeof(*ret));
 		ret->end = DIFF_BROKEN;
 		load_mem(q->mem);
-		load_state(c, &q->init, true);
+		load_state(c, q, true);
 		soft_set_limit(gst.soft, LIMIT_INSNS);
 		why = soft_run(gst.soft, NULL, NULL);
 	}
