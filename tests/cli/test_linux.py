@@ -68,7 +68,8 @@ def panic(orrery, scratch):
     cli.expect("output", got.out, b"before\n", got)
     cli.expect_in("words", "Kernel panic - not syncing: sysrq triggered crash",
                   got.err.splitlines()[0], got)
-    cli.expect_in("the console's last words", "sysrq_handle_crash", got.err, got)
+    # How much of the trace fits depends on stale words on the stack; its end is always there.
+    cli.expect_in("the console's last words", "entry_SYSCALL_64_after_hwframe", got.err, got)
 
 
 def ends(orrery, scratch):
