@@ -575,11 +575,13 @@ DEF_SCAN(bsr, "bsr", u32, l)
 DEF_SCAN(bsr, "bsr", u64, q)
 const op_fn ops_bscan[2][4][2] = { ROW_MX(bsf), ROW_MX(bsr) };
 
-/* The host has the instruction, as it has CRC32 (vec_new wants SSE4.2), but says so nowhere here.
- */
+/* As CRC32 below, an instruction that every host with SSE4.2 has. */
 #define DEF_POPCNT(T)                                                                              \
-	DEF_RM(popcnt_##T, T, set_##T(v, op->src, (T)__builtin_popcountll(m));                     \
-	       v->c.fl = m ? 2 : X86_ZF | 2; v->c.of = 0)
+	DEF_RM(popcnt_##T, T, u64 x = m; __asm__("popcntq %[x], %[x]"                              \
+						 : [x] "+r"(x)                                     \
+						 :                                                 \
+						 : "cc");                                          \
+	       set_##T(v, op->src, (T)x); v->c.fl = m ? 2 : X86_ZF | 2; v->c.of = 0)
 DEF_POPCNT(u16)
 DEF_POPCNT(u32)
 DEF_POPCNT(u64)
