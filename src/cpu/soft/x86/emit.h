@@ -34,6 +34,7 @@ enum emit_flags {
 	EM_F3 = 32,
 	EM_0F = 64,
 	EM_0F38 = 128,
+	EM_0F3A = 256,
 };
 
 static inline void e8(struct emit *e, u8 x)
@@ -89,10 +90,12 @@ static inline void eopc(struct emit *e, unsigned f, u8 opc, u8 reg, u8 x, u8 b)
 			e->full = true; /* cannot be encoded: the block is refused */
 		e8(e, 0x40 | rex);
 	}
-	if (f & (EM_0F | EM_0F38))
+	if (f & (EM_0F | EM_0F38 | EM_0F3A))
 		e8(e, 0x0f);
 	if (f & EM_0F38)
 		e8(e, 0x38);
+	if (f & EM_0F3A)
+		e8(e, 0x3a);
 	e8(e, opc);
 }
 

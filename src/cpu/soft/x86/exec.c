@@ -467,7 +467,7 @@ int vcpu_setup(struct vcpu *v, struct soft *s, unsigned index)
 			v->tlbs[k]->e[i].rtag = v->tlbs[k]->e[i].wtag = TLB_NONE(i);
 	}
 	if (s->jit)
-		v->jit_exit = jit_exit_code(s->jit);
+		jit_attach(s->jit, v);
 	v->c.index = index;
 	v->c.ops = &vcpu_x86_ops;
 	v->c.engine = v;

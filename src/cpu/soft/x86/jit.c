@@ -13,6 +13,10 @@
  * an instruction that may leave (and whose TLB compare destroys them), if they have changed since
  * the last time; and loaded back only before an instruction that reads them, or changes just some.
  *
+ * Vectors. Guest XMM registers and MXCSR become the host's at the first SSE instruction after
+ * entering host code, and memory's when it is left (xmm_live), so that code without SSE pays
+ * nothing. With an SSE exception unmasked, or SSE not available, the interpreter takes over.
+ *
  * Memory. A TLB probe inline; a miss, and every instruction this file does not know, leaves host
  * code *before* the instruction, with precise state, and the interpreter runs the rest of the
  * block. There is no other slow path: faults, devices and self-modifying code are the
@@ -34,6 +38,7 @@
 #include "cpu/soft/x86/codebuf.h"
 #include "cpu/soft/x86/emit.h"
 #include "cpu/soft/x86/ops.h"
+#include "cpu/soft/x86/vec.h"
 
 #include <Zydis/Zydis.h>
 
@@ -61,6 +66,7 @@ struct jit {
 	size_t glue; /* bytes that stay */
 	struct jit_ret (*enter)(struct vcpu *v, const void *code);
 	const void *exit;      /* stores registers, returns to C */
+	const void *xmm_load;  /* makes XMM registers live; CF: it cannot */
 	const void *exit_next; /* R11 = 0, then exit: what untranslated blocks have for code */
 	bool full;
 	u32 hot;
@@ -92,8 +98,10 @@ struct tr {
 	enum where fl;
 	struct exit_ref exits[4 * BLOCK_OPS];
 	unsigned n_exits;
-	bool ended;    /* control has left the block */
-	u32 lookup[2]; /* code that resolves link i */
+	bool ended;	      /* control has left the block */
+	bool xmm;	      /* XMM registers are known to be live */
+	const struct vcpu *v; /* what all vCPUs have in common */
+	u32 lookup[2];	      /* code that resolves link i */
 	u32 link_slot[2];
 	unsigned n_links;
 };
@@ -163,7 +171,10 @@ static void leave(struct tr *t, int cc)
 }
 
 #define CC_B 2
+#define CC_AE 3
+#define CC_E 4
 #define CC_NE 5
+#define CC_BE 6
 #define CC_A 7
 #define CC_S 8
 
@@ -363,6 +374,7 @@ static unsigned map_flag(const ZydisDecodedInstruction *in)
 {
 	return in->opcode_map == ZYDIS_OPCODE_MAP_0F	 ? EM_0F
 	       : in->opcode_map == ZYDIS_OPCODE_MAP_0F38 ? EM_0F38
+	       : in->opcode_map == ZYDIS_OPCODE_MAP_0F3A ? EM_0F3A
 							 : 0;
 }
 
@@ -762,6 +774,186 @@ static bool tr_plain(struct tr *t, const ZydisDecodedInstruction *in, const u8 *
 	return true;
 }
 
+/* --- vectors --------------------------------------------------------------------------------- */
+
+/* From here on guest XMM registers are the host's. Flags are in memory afterwards. */
+static void need_xmm(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	if (t->xmm)
+		return;
+	flags_save(t);
+	einsn(e, 0, 0x80, 7, V(xmm_live));
+	e8(e, 0);
+	u32 live = ejcc(e, CC_NE);
+	einsn(e, 0, 0xff, 2, V(jit_xmm)); /* call */
+	leave(t, CC_B);
+	ehere(e, live);
+	t->fl = FL_MEM;
+	t->xmm = true;
+}
+
+static bool is_xmm(ZydisRegister r)
+{
+	return ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_XMM;
+}
+
+/* The number of a register operand for the host: XMM as it is, general ones renamed. -1: neither. */
+static int vec_reg(struct tr *t, const ZydisDecodedOperand *o, u8 tmp, int *ret_gpr)
+{
+	bool high;
+	int g;
+
+	*ret_gpr = -1;
+	if (is_xmm(o->reg.value))
+		return o->reg.value - ZYDIS_REGISTER_XMM0;
+	g = gpr_of(o->reg.value, &high);
+	if (g < 0 || high)
+		return -1;
+	*ret_gpr = g;
+	return use(t, (unsigned)g, tmp);
+}
+
+/* An SSE instruction: its XMM registers have the same numbers here. */
+static bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
+		   const u8 *bytes)
+{
+	const struct op *op = &t->b->ops[t->k];
+	const struct vec_insn *vi = op->ptr;
+	const ZydisDecodedOperand *rm = NULL, *rg = NULL;
+	unsigned f = map_flag(in) | (in->raw.rex.W ? EM_W : 0);
+	int gm = -1, gr = -1, reg = in->raw.modrm.reg & 7;
+	struct erm m = em(T0, 0);
+
+	if (vi->cls != VEC_SSE || in->mnemonic == ZYDIS_MNEMONIC_LDMXCSR ||
+	    in->mnemonic == ZYDIS_MNEMONIC_STMXCSR || in->mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+	    (op->flags & OPF_EASLOW))
+		return false;
+	for (unsigned i = 0; i < in->raw.prefix_count; i++) {
+		u8 p = in->raw.prefixes[i].value;
+		if (in->raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY)
+			f |= p == 0x66 ? EM_66 : p == 0xf2 ? EM_F2 : p == 0xf3 ? EM_F3 : 0;
+	}
+	for (unsigned i = 0; i < in->operand_count; i++) {
+		if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
+			rm = &o[i];
+		else if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
+			rg = &o[i];
+	}
+	if (!rm)
+		return false;
+	need_xmm(t);
+	if (rm->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		flags_save(t);
+		address_of(t, op);
+		if (vi->mem_align > 1) {
+			einsn(&t->e, 0, 0xf6, 0, er(T0)); /* test r10b, align - 1 */
+			e8(&t->e, (u8)(vi->mem_align - 1));
+			leave(t, CC_NE);
+		}
+		probe(t, vi->mem_size, vi->mem_write);
+	} else {
+		int r = vec_reg(t, rm, T0, &gm);
+		if (r < 0)
+			return false;
+		m = er((u8)r);
+	}
+	if (rg) {
+		reg = vec_reg(t, rg, T1, &gr);
+		if (reg < 0)
+			return false;
+	}
+	einsn(&t->e, f, in->opcode, (u8)reg, m);
+	copy_imm(t, in, bytes);
+	if (gm >= 0 && host_of[gm] < 0 && (rm->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		put(t, (unsigned)gm, T0);
+	if (gr >= 0 && host_of[gr] < 0 && (rg->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		put(t, (unsigned)gr, T1);
+	if (in->cpu_flags && (in->cpu_flags->modified | in->cpu_flags->set_0 |
+			      in->cpu_flags->set_1 | in->cpu_flags->undefined))
+		t->fl = FL_HOST;
+	return true;
+}
+
+/* --- division, flags in memory ------------------------------------------------------------------ */
+
+/*
+ * DIV and IDIV of 32 and 64 bits where the quotient surely fits: the upper half below the divisor,
+ * or a sign extension and the divisor neither 0 nor -1. All else leaves. Flags stay.
+ */
+static bool tr_div(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o)
+{
+	const struct op *op = &t->b->ops[t->k];
+	struct emit *e = &t->e;
+	bool high, sign = in->mnemonic == ZYDIS_MNEMONIC_IDIV;
+	unsigned w = o[0].size == 64 ? EM_W : 0;
+
+	if (o[0].size < 32)
+		return false;
+	if (o[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		if (op->flags & OPF_EASLOW)
+			return false;
+		mem_operand(t, op, o[0].size / 8u, false);
+		einsn(e, w, 0x8b, T0, em(T0, 0));
+	} else {
+		int g = gpr_of(o[0].reg.value, &high);
+		flags_save(t);
+		u8 s = use(t, (unsigned)g, T0);
+		einsn(e, w, 0x8b, T0, er(s));
+	}
+	if (sign) {
+		einsn(e, w, 0x8b, T1, er(0));
+		einsn(e, w, 0xc1, 7, er(T1)); /* sar r11, size - 1 */
+		e8(e, (u8)(o[0].size - 1));
+		einsn(e, w, 0x3b, T1, er(2)); /* cmp r11, rdx */
+		leave(t, CC_NE);
+		elea(e, w, T1, T0, -1, 0, 1);
+		einsn(e, w, 0x83, 7, er(T1)); /* cmp r11, 1 */
+		e8(e, 1);
+		leave(t, CC_BE);
+	} else {
+		einsn(e, w, 0x3b, 2, er(T0)); /* cmp rdx, r10 */
+		leave(t, CC_AE);
+	}
+	einsn(e, w, 0xf7, sign ? 7 : 6, er(T0));
+	t->fl = FL_MEM;
+	return true;
+}
+
+/* STAC and CLAC choose the other TLB of the supervisor. */
+static bool tr_ac(struct tr *t, bool set)
+{
+	struct emit *e = &t->e;
+
+	if (!(t->v->c.cr4_allowed & CR4_SMAP))
+		return false;
+	flags_save(t);
+	einsn(e, 0, 0x80, 7, V(c.cpl));
+	e8(e, 0);
+	leave(t, CC_NE);
+	eload(e, T1, V(tlb));
+	einsn(e, EM_W, 0x3b, T1, V(empty_tlb));
+	leave(t, CC_E);
+	einsn(e, EM_W, 0x81, set ? 1 : 4, V(c.rflags));
+	e32(e, set ? X86_AC : ~X86_AC);
+	eload(e, T1,
+	      em(VC, (s32)(offsetof(struct vcpu, tlbs) +
+			   (set ? TLB_KERNEL_AC : TLB_KERNEL) * sizeof(struct tlb *))));
+	estore(e, V(tlb), T1);
+	t->fl = FL_MEM;
+	return true;
+}
+
+static bool tr_df(struct tr *t, bool set)
+{
+	flags_save(t);
+	einsn(&t->e, EM_W, 0x81, set ? 1 : 4, V(c.rflags));
+	e32(&t->e, set ? X86_DF : ~X86_DF);
+	t->fl = FL_MEM;
+	return true;
+}
+
 /* One instruction. False: leave before it. */
 static bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
 		    const u8 *bytes)
@@ -771,7 +963,16 @@ static bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const Zydis
 
 	if (fn == op_misc && (op->aux == M_NOP || op->aux == M_FENCE))
 		return true;
+	if (fn == op_vec_reg || fn == op_vec_load || fn == op_vec_store)
+		return tr_sse(t, in, o, bytes);
+	if (fn == op_stac || fn == op_clac)
+		return tr_ac(t, fn == op_stac);
+	if (fn == op_misc && (op->aux == M_CLD || op->aux == M_STD))
+		return tr_df(t, op->aux == M_STD);
 	switch (in->mnemonic) {
+	case ZYDIS_MNEMONIC_DIV:
+	case ZYDIS_MNEMONIC_IDIV:
+		return tr_div(t, in, o);
 	case ZYDIS_MNEMONIC_LEA:
 		return tr_lea(t, in, o);
 	case ZYDIS_MNEMONIC_XCHG:
@@ -856,7 +1057,9 @@ static const u8 *block_bytes(struct vcpu *v, const struct block *b)
 static bool translate_block(struct jit *j, struct vcpu *v, struct block *b)
 {
 	u8 buf[CODE_MAX];
-	struct tr t = { .e = { .buf = buf, .cap = sizeof(buf) }, .j = j, .b = b, .fl = FL_MEM };
+	struct tr t = {
+		.e = { .buf = buf, .cap = sizeof(buf) }, .j = j, .v = v, .b = b, .fl = FL_MEM
+	};
 	const u8 *bytes = block_bytes(v, b), *code;
 	u32 body;
 
@@ -870,6 +1073,7 @@ static bool translate_block(struct jit *j, struct vcpu *v, struct block *b)
 		struct emit before = t.e;
 		enum where fl = t.fl;
 		unsigned nx = t.n_exits;
+		bool xmm = t.xmm;
 		bool ok = ZYAN_SUCCESS(ZydisDecoderDecodeFull(&j->dec, bytes + op->ip,
 							      b->len - op->ip, &in, o)) &&
 			  tr_insn(&t, &in, o, bytes + op->ip);
@@ -879,6 +1083,7 @@ static bool translate_block(struct jit *j, struct vcpu *v, struct block *b)
 		t.e = before;
 		t.fl = fl;
 		t.n_exits = nx;
+		t.xmm = xmm;
 		t.ended = false;
 		if (t.k == 0)
 			return false;
@@ -1016,8 +1221,47 @@ static void emit_enter(struct emit *e)
 	einsn(e, 0, 0xff, 4, er(T1));
 }
 
+static struct erm xmm_slot(unsigned i)
+{
+	return em(VC, (s32)(offsetof(struct vcpu, c.x.xmm) + i * 16));
+}
+
+/* LDMXCSR and STMXCSR: 0F AE /2 and /3; MOVAPS: 0F 28 and 0F 29. */
+static void emit_xmm_load(struct emit *e)
+{
+	einsn(e, 0, 0x80, 7, V(sse_ok));
+	e8(e, 0);
+	u32 no = ejcc(e, CC_E);
+	einsn(e, 0, 0x8b, T1, V(c.x.mxcsr));
+	einsn(e, 0, 0xf7, 2, er(T1)); /* not r11d: unmasked exceptions become ones */
+	einsn(e, 0, 0xf7, 0, er(T1)); /* test r11d, 1f80h */
+	e32(e, 0x1f80);
+	u32 unmasked = ejcc(e, CC_NE);
+	einsn(e, EM_0F, 0xae, 2, V(c.x.mxcsr));
+	for (unsigned i = 0; i < 16; i++)
+		einsn(e, EM_0F, 0x28, (u8)i, xmm_slot(i));
+	einsn(e, 0, 0xc6, 0, V(xmm_live));
+	e8(e, 1);
+	e8(e, 0xf8); /* clc */
+	e8(e, 0xc3);
+	ehere(e, no);
+	ehere(e, unmasked);
+	e8(e, 0xf9); /* stc */
+	e8(e, 0xc3);
+}
+
 static void emit_exit(struct emit *e)
 {
+	einsn(e, 0, 0x80, 7, V(xmm_live));
+	e8(e, 0);
+	u32 dead = ejcc(e, CC_E);
+	einsn(e, EM_0F, 0xae, 3, V(c.x.mxcsr));
+	einsn(e, EM_0F, 0xae, 2, V(host_mxcsr));
+	for (unsigned i = 0; i < 16; i++)
+		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(i));
+	einsn(e, 0, 0xc6, 0, V(xmm_live));
+	e8(e, 0);
+	ehere(e, dead);
 	for (unsigned g = 0; g < X86_GPRS; g++)
 		if (host_of[g] >= 0)
 			estore(e, greg(g), (u8)host_of[g]);
@@ -1030,13 +1274,15 @@ static void emit_exit(struct emit *e)
 
 static int emit_glue(struct jit *j)
 {
-	u8 buf[512];
+	u8 buf[1024];
 	struct emit e = { .buf = buf, .cap = sizeof(buf) };
 	const u8 *code;
 
 	emit_enter(&e);
 	u32 out = e.n;
 	emit_exit(&e);
+	u32 xmm = e.n;
+	emit_xmm_load(&e);
 	u32 next = e.n;
 	einsn(&e, 0, 0x33, T1, er(T1));
 	einsn(&e, 0, 0xff, 4, V(jit_exit));
@@ -1045,6 +1291,7 @@ static int emit_glue(struct jit *j)
 		return -ENOMEM;
 	memcpy(&j->enter, &code, sizeof(code));
 	j->exit = code + out;
+	j->xmm_load = code + xmm;
 	j->exit_next = code + next;
 	j->glue = j->cb.len;
 	return 0;
@@ -1097,7 +1344,9 @@ struct jit_stats jit_stats(const struct jit *j)
 	return j->st;
 }
 
-const void *jit_exit_code(const struct jit *j)
+void jit_attach(const struct jit *j, struct vcpu *v)
 {
-	return j->exit;
+	v->jit_exit = j->exit;
+	v->jit_xmm = j->xmm_load;
+	v->host_mxcsr = 0x1f80; /* the ABI's initial value: nothing here changes it */
 }

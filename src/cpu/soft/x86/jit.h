@@ -26,8 +26,8 @@ void jit_watch(struct jit *j, struct block *b);
 /* The block is being dropped: nothing may jump to its code any more. */
 void jit_forget(struct block *b);
 /* The buffer is full. The caller drops every block, then calls jit_reset between handlers. */
-/* What vcpu.jit_exit must hold. */
-const void *jit_exit_code(const struct jit *j);
+/* Fills the fields of a vCPU that host code uses. */
+void jit_attach(const struct jit *j, struct vcpu *v);
 bool jit_full(const struct jit *j);
 void jit_reset(struct jit *j);
 
