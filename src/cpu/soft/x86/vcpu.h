@@ -160,7 +160,7 @@ struct vcpu {
 	struct jc_entry *jc;
 	u64 jit_salt;	      /* the one for the half that RIP is in, while host code runs */
 	const void *jit_exit; /* where host code leaves */
-	const void *jit_xmm;   /* host code that makes the guest's XMM registers the host's */
+	const void *jit_xmm;  /* host code that makes the guest's XMM registers the host's */
 	u64 jit_tmp;
 	u32 host_mxcsr;
 	u8 xmm_live; /* they are, until host code is left */
