@@ -15,7 +15,8 @@
  *
  * Vectors. Guest XMM registers and MXCSR become the host's at the first SSE instruction after
  * entering host code, and memory's when it is left (xmm_live), so that code without SSE pays
- * nothing. With an SSE exception unmasked, or SSE not available, the interpreter takes over.
+ * nothing. With an SSE exception unmasked, or SSE not available, the interpreter takes over. The
+ * same holds for the x87 state (x87_live); control words and environments are the interpreter's.
  *
  * Memory. A TLB probe inline; a miss, and every instruction this file does not know, leaves host
  * code *before* the instruction, with precise state, and the interpreter runs the rest of the
@@ -67,6 +68,7 @@ struct jit {
 	struct jit_ret (*enter)(struct vcpu *v, const void *code);
 	const void *exit;      /* stores registers, returns to C */
 	const void *xmm_load;  /* makes XMM registers live; CF: it cannot */
+	const void *x87_load;  /* makes x87 and XMM registers live; CF: it cannot */
 	const void *exit_next; /* R11 = 0, then exit: what untranslated blocks have for code */
 	bool full;
 	u32 hot;
@@ -99,7 +101,7 @@ struct tr {
 	struct exit_ref exits[4 * BLOCK_OPS];
 	unsigned n_exits;
 	bool ended;	      /* control has left the block */
-	bool xmm;	      /* XMM registers are known to be live */
+	bool xmm, x87;	      /* these registers are known to be live */
 	const struct vcpu *v; /* what all vCPUs have in common */
 	u32 lookup[2];	      /* code that resolves link i */
 	u32 link_slot[2];
@@ -876,6 +878,63 @@ static bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisD
 	return true;
 }
 
+/* --- x87 ---------------------------------------------------------------------------------------- */
+
+static void need_x87(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	if (t->x87)
+		return;
+	flags_save(t);
+	einsn(e, 0, 0x80, 7, V(x87_live));
+	e8(e, 0);
+	u32 live = ejcc(e, CC_NE);
+	einsn(e, 0, 0xff, 2, V(jit_x87)); /* call */
+	leave(t, CC_B);
+	ehere(e, live);
+	t->fl = FL_MEM;
+	t->x87 = t->xmm = true;
+}
+
+/*
+ * The exceptions are all masked (jit_x87 sees to that), so that no instruction here can fault but
+ * for its operand, and every store stores.
+ */
+static bool tr_x87(struct tr *t, const ZydisDecodedInstruction *in)
+{
+	const struct op *op = &t->b->ops[t->k];
+	const struct vec_insn *vi = op->ptr;
+
+	if ((vi->cls != VEC_X87 && vi->cls != VEC_X87_NOWAIT) || (op->flags & OPF_EASLOW))
+		return false;
+	switch (in->mnemonic) {
+	case ZYDIS_MNEMONIC_FLDCW:
+	case ZYDIS_MNEMONIC_FLDENV:
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FRSTOR:
+	case ZYDIS_MNEMONIC_FNSAVE:
+		return false;
+	default:
+		break;
+	}
+	if (in->opcode < 0xd8 || in->opcode > 0xdf || in->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+		return false;
+	need_x87(t);
+	if (vi->mem_size) {
+		mem_operand(t, op, vi->mem_size, vi->mem_write);
+		einsn(&t->e, 0, in->opcode, in->raw.modrm.reg & 7, em(T0, 0));
+		return true;
+	}
+	if (in->cpu_flags && in->cpu_flags->tested)
+		flags_load(t);
+	e8(&t->e, in->opcode);
+	e8(&t->e, (u8)(0xc0 | (in->raw.modrm.reg & 7) << 3 | (in->raw.modrm.rm & 7)));
+	if (in->cpu_flags && (in->cpu_flags->modified | in->cpu_flags->set_0))
+		t->fl = FL_HOST;
+	return true;
+}
+
 /* --- division, flags in memory ------------------------------------------------------------------ */
 
 /*
@@ -965,6 +1024,8 @@ static bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const Zydis
 		return true;
 	if (fn == op_vec_reg || fn == op_vec_load || fn == op_vec_store)
 		return tr_sse(t, in, o, bytes);
+	if (fn == op_vec_x87)
+		return tr_x87(t, in);
 	if (fn == op_stac || fn == op_clac)
 		return tr_ac(t, fn == op_stac);
 	if (fn == op_misc && (op->aux == M_CLD || op->aux == M_STD))
@@ -1073,7 +1134,7 @@ static bool translate_block(struct jit *j, struct vcpu *v, struct block *b)
 		struct emit before = t.e;
 		enum where fl = t.fl;
 		unsigned nx = t.n_exits;
-		bool xmm = t.xmm;
+		bool xmm = t.xmm, x87 = t.x87;
 		bool ok = ZYAN_SUCCESS(ZydisDecoderDecodeFull(&j->dec, bytes + op->ip,
 							      b->len - op->ip, &in, o)) &&
 			  tr_insn(&t, &in, o, bytes + op->ip);
@@ -1084,6 +1145,7 @@ static bool translate_block(struct jit *j, struct vcpu *v, struct block *b)
 		t.fl = fl;
 		t.n_exits = nx;
 		t.xmm = xmm;
+		t.x87 = x87;
 		t.ended = false;
 		if (t.k == 0)
 			return false;
@@ -1250,21 +1312,89 @@ static void emit_xmm_load(struct emit *e)
 	e8(e, 0xc3);
 }
 
-static void emit_exit(struct emit *e)
+static void emit_xmm_store(struct emit *e)
+{
+	einsn(e, EM_0F, 0xae, 3, V(c.x.mxcsr));
+	for (unsigned i = 0; i < 16; i++)
+		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(i));
+}
+
+/* FXSAVE64 and FXRSTOR64: REX.W 0F AE /0 and /1. */
+static void emit_x87_load(struct emit *e)
+{
+	u32 no[4];
+
+	einsn(e, 0, 0x80, 7, V(x87_ok));
+	e8(e, 0);
+	no[0] = ejcc(e, CC_E);
+	einsn(e, 0, 0x8b, T1, V(c.x.fcw)); /* FCW, FSW */
+	einsn(e, 0, 0x81, 4, er(T1));	   /* and r11d: FSW.ES, the masks */
+	e32(e, 0x80003f);
+	einsn(e, 0, 0x81, 7, er(T1)); /* cmp r11d: no ES, all masked */
+	e32(e, 0x3f);
+	no[1] = ejcc(e, CC_NE);
+	einsn(e, 0, 0x80, 7, V(xmm_live));
+	e8(e, 0);
+	u32 dead = ejcc(e, CC_E);
+	emit_xmm_store(e);
+	ehere(e, dead);
+	einsn(e, 0, 0x80, 7, V(sse_ok));
+	e8(e, 0);
+	no[2] = ejcc(e, CC_E);
+	einsn(e, 0, 0x8b, T1, V(c.x.mxcsr));
+	einsn(e, 0, 0xf7, 2, er(T1));
+	einsn(e, 0, 0xf7, 0, er(T1));
+	e32(e, 0x1f80);
+	no[3] = ejcc(e, CC_NE);
+	einsn(e, EM_W | EM_0F, 0xae, 1, V(c.x));
+	einsn(e, 0, 0xc6, 0, V(xmm_live));
+	e8(e, 1);
+	einsn(e, 0, 0xc6, 0, V(x87_live));
+	e8(e, 1);
+	e8(e, 0xf8); /* clc */
+	e8(e, 0xc3);
+	for (unsigned i = 0; i < ARRAY_LEN(no); i++)
+		ehere(e, no[i]);
+	e8(e, 0xf9); /* stc */
+	e8(e, 0xc3);
+}
+
+/* Vector state goes back to memory. RAX is free. */
+static void emit_vec_store(struct emit *e)
 {
 	einsn(e, 0, 0x80, 7, V(xmm_live));
 	e8(e, 0);
 	u32 dead = ejcc(e, CC_E);
-	einsn(e, EM_0F, 0xae, 3, V(c.x.mxcsr));
+	einsn(e, 0, 0x80, 7, V(x87_live));
+	e8(e, 0);
+	u32 sse_only = ejcc(e, CC_E);
+	/* The pointers of the last instruction are ours, and its mask is the host's. */
+	einsn(e, 0, 0x8b, 0, V(c.x.mxcsr_mask));
+	einsn(e, EM_W | EM_0F, 0xae, 0, V(c.x));
+	einsn(e, 0, 0x89, 0, V(c.x.mxcsr_mask));
+	einsn(e, 0, 0x33, 0, er(0));
+	einsn(e, EM_66, 0x89, 0, V(c.x.fop));
+	estore(e, V(c.x.fip), 0);
+	estore(e, V(c.x.fdp), 0);
+	ebytes(e, "\xdb\xe3", 2); /* fninit: the host's x87 state is empty */
+	einsn(e, 0, 0xc6, 0, V(x87_live));
+	e8(e, 0);
+	u32 done = ejmp(e);
+	ehere(e, sse_only);
+	emit_xmm_store(e);
+	ehere(e, done);
 	einsn(e, EM_0F, 0xae, 2, V(host_mxcsr));
-	for (unsigned i = 0; i < 16; i++)
-		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(i));
 	einsn(e, 0, 0xc6, 0, V(xmm_live));
 	e8(e, 0);
 	ehere(e, dead);
+}
+
+static void emit_exit(struct emit *e)
+{
 	for (unsigned g = 0; g < X86_GPRS; g++)
 		if (host_of[g] >= 0)
 			estore(e, greg(g), (u8)host_of[g]);
+	emit_vec_store(e);
 	emov(e, 0, T1);
 	emov(e, 2, T0);
 	for (unsigned i = ARRAY_LEN(callee_saved); i-- > 0;)
@@ -1274,7 +1404,7 @@ static void emit_exit(struct emit *e)
 
 static int emit_glue(struct jit *j)
 {
-	u8 buf[1024];
+	u8 buf[2048];
 	struct emit e = { .buf = buf, .cap = sizeof(buf) };
 	const u8 *code;
 
@@ -1283,6 +1413,8 @@ static int emit_glue(struct jit *j)
 	emit_exit(&e);
 	u32 xmm = e.n;
 	emit_xmm_load(&e);
+	u32 x87 = e.n;
+	emit_x87_load(&e);
 	u32 next = e.n;
 	einsn(&e, 0, 0x33, T1, er(T1));
 	einsn(&e, 0, 0xff, 4, V(jit_exit));
@@ -1292,6 +1424,7 @@ static int emit_glue(struct jit *j)
 	memcpy(&j->enter, &code, sizeof(code));
 	j->exit = code + out;
 	j->xmm_load = code + xmm;
+	j->x87_load = code + x87;
 	j->exit_next = code + next;
 	j->glue = j->cb.len;
 	return 0;
@@ -1348,5 +1481,6 @@ void jit_attach(const struct jit *j, struct vcpu *v)
 {
 	v->jit_exit = j->exit;
 	v->jit_xmm = j->xmm_load;
+	v->jit_x87 = j->x87_load;
 	v->host_mxcsr = 0x1f80; /* the ABI's initial value: nothing here changes it */
 }

@@ -97,7 +97,12 @@ static int sys_into(struct vcpu *v, const struct op *op)
 
 static int sys_iret(struct vcpu *v, const struct op *op)
 {
-	return jumped(v, x86_iret(&v->c, op->imm));
+	int r = x86_iret(&v->c, op->imm);
+
+	/* RF holds for the next instruction; only breakpoints, and so single steps, can tell. */
+	if (!r && !(v->c.dr7 & 0xff) && !(v->c.rflags & X86_TF))
+		v->c.rflags &= ~(u64)X86_RF;
+	return jumped(v, r);
 }
 
 /* --- flags and halting

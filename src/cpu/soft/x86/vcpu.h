@@ -160,10 +160,12 @@ struct vcpu {
 	struct jc_entry *jc;
 	u64 jit_salt;	      /* the one for the half that RIP is in, while host code runs */
 	const void *jit_exit; /* where host code leaves */
+	const void *jit_x87;  /* the same for the x87 state, with it the XMM registers */
 	const void *jit_xmm;  /* host code that makes the guest's XMM registers the host's */
 	u64 jit_tmp;
 	u32 host_mxcsr;
 	u8 xmm_live; /* they are, until host code is left */
+	u8 x87_live; /* and so is the x87 state */
 
 	bool alone;    /* running one instruction by itself: devices may be touched */
 	bool attn;     /* something to look at before the next instruction */
