@@ -564,6 +564,7 @@ void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val)
 	line(o, "instructions_decoded", s->stat.decoded);
 	line(o, "blocks_invalidated", s->stat.invalidated);
 	line(o, "blocks_live", s->n_blocks);
+	line(o, "block_bytes", s->block_bytes);
 	line(o, "block_lookups", jc);
 	line(o, "blocks_in_part", part);
 	line(o, "tlb_misses", miss);

@@ -60,7 +60,7 @@ struct soft {
 	u64 n_pages;
 	struct block *dead;
 	struct block *free_blocks;
-	u64 n_blocks;
+	u64 n_blocks, block_bytes;
 	struct compiler *compiler;
 	struct vec *vec;
 	struct jit *jit; /* NULL: interpreter only */

@@ -21,6 +21,8 @@
 #include <string.h>
 
 #define PAGE_MASK (~0xfffull)
+/* What a guest that makes up code for ever can take of the host's memory. */
+#define BLOCK_BYTES_MAX (256ull << 20)
 
 static u32 hash_of(gpa_t gpa, unsigned mode)
 {
@@ -45,13 +47,37 @@ bool block_overlaps(const struct block *b, gpa_t gpa, u64 len)
 	return b->gpa2 && gpa < b->gpa2 + (b->len - first) && b->gpa2 < gpa + len;
 }
 
-static void page_unlink(struct soft *s, gpa_t page, struct block *b)
+/* Where @b keeps its place in the list of @page, one of its one or two. */
+static struct block **next_in(struct block *b, gpa_t page)
 {
-	struct block **p = &s->page_code[page >> 12];
+	return (b->gpa & PAGE_MASK) == page ? &b->page_next : &b->page2_next;
+}
 
-	while (*p != b)
-		p = ((*p)->gpa & PAGE_MASK) == page ? &(*p)->page_next : &(*p)->page2_next;
-	*p = (b->gpa & PAGE_MASK) == page ? b->page_next : b->page2_next;
+static struct block ***prev_in(struct block *b, gpa_t page)
+{
+	return (b->gpa & PAGE_MASK) == page ? &b->page_prev : &b->page2_prev;
+}
+
+static void page_link(struct soft *s, gpa_t page, struct block *b)
+{
+	struct block **head = &s->page_code[page >> 12], *first = *head;
+
+	if (!first)
+		tlb_protect_code(s, page);
+	*next_in(b, page) = first;
+	if (first)
+		*prev_in(first, page) = next_in(b, page);
+	*prev_in(b, page) = head;
+	*head = b;
+}
+
+static void page_unlink(gpa_t page, struct block *b)
+{
+	struct block *next = *next_in(b, page);
+
+	**prev_in(b, page) = next;
+	if (next)
+		*prev_in(next, page) = *prev_in(b, page);
 }
 
 static void block_drop(struct soft *s, struct block *b)
@@ -61,9 +87,9 @@ static void block_drop(struct soft *s, struct block *b)
 	while (*p != b)
 		p = &(*p)->hash_next;
 	*p = b->hash_next;
-	page_unlink(s, b->gpa & PAGE_MASK, b);
+	page_unlink(b->gpa & PAGE_MASK, b);
 	if (b->gpa2)
-		page_unlink(s, b->gpa2, b);
+		page_unlink(b->gpa2, b);
 	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
 		struct vcpu *v = s->cpu[i];
 		if (b->jc_many) {
@@ -93,7 +119,7 @@ void blocks_invalidate(struct soft *s, gpa_t gpa, u64 len)
 			return;
 		struct block *b = s->page_code[page], *next;
 		for (; b; b = next) {
-			next = (b->gpa >> 12) == page ? b->page_next : b->page2_next;
+			next = *next_in(b, page << 12);
 			if (block_overlaps(b, gpa, len))
 				block_drop(s, b);
 		}
@@ -105,6 +131,7 @@ void blocks_reap(struct soft *s)
 	while (s->dead) {
 		struct block *b = s->dead;
 		s->dead = b->hash_next;
+		s->block_bytes -= b->bytes;
 		free(b);
 		s->n_blocks--;
 	}
@@ -116,6 +143,8 @@ void blocks_flush_all(struct soft *s)
 		while (s->hash[h])
 			block_drop(s, s->hash[h]);
 	blocks_reap(s);
+	if (s->jit)
+		jit_reset(s->jit);
 }
 
 /* The bytes at RIP that lie in its page, then those of the next page if they are needed. */
@@ -158,15 +187,20 @@ static struct block *block_make(struct vcpu *v, gpa_t g)
 			op_fallthrough(&ops[nops++], &ops[0]);
 	}
 
-	struct block *b = malloc(sizeof(*b) + nops * sizeof(struct op));
+	u32 bytes = (u32)(sizeof(struct block) + nops * sizeof(struct op));
+	struct block *b = s->block_bytes < BLOCK_BYTES_MAX ? malloc(bytes) : NULL;
 	if (!b) { /* make room by forgetting everything; if that does not help, we cannot go on */
 		blocks_flush_all(s);
-		b = malloc(sizeof(*b) + nops * sizeof(struct op));
+		b = malloc(bytes);
 		BUG_IF(!b);
 	}
-	*b = (struct block){
-		.gpa = g, .gpa2 = g2, .len = (u16)len, .n = (u8)n, .mode = v->code_mode
-	};
+	*b = (struct block){ .gpa = g,
+			     .gpa2 = g2,
+			     .len = (u16)len,
+			     .n = (u8)n,
+			     .mode = v->code_mode,
+			     .bytes = bytes };
+	s->block_bytes += bytes;
 	memcpy(b->ops, ops, nops * sizeof(struct op));
 	s->n_blocks++;
 	s->stat.blocks++;
@@ -179,18 +213,9 @@ static struct block *block_make(struct vcpu *v, gpa_t g)
 	struct block **h = &s->hash[hash_of(g, b->mode)];
 	b->hash_next = *h;
 	*h = b;
-	struct block **p = &s->page_code[g >> 12];
-	if (!*p)
-		tlb_protect_code(s, g & PAGE_MASK);
-	b->page_next = *p;
-	*p = b;
-	if (g2) {
-		p = &s->page_code[g2 >> 12];
-		if (!*p)
-			tlb_protect_code(s, g2);
-		b->page2_next = *p;
-		*p = b;
-	}
+	page_link(s, g & PAGE_MASK, b);
+	if (g2)
+		page_link(s, g2, b);
 	return b;
 }
 

@@ -92,6 +92,8 @@ struct block {
 	gpa_t gpa2; /* page of the second part if the (only) instruction crosses a page, or 0 */
 	struct block *hash_next;
 	struct block *page_next, *page2_next;
+	struct block **page_prev, **page2_prev; /* what points at it in these lists */
+	u32 bytes;				/* of this allocation */
 	struct block_link *incoming;
 	u64 jc_rip;   /* RIP under which per-vCPU caches know it, 0 if none does */
 	u16 len;      /* bytes */
