@@ -105,6 +105,7 @@ enum misc {
 };
 const struct op *op_cmpxchg8b(struct vcpu *v, const struct op *op);
 const struct op *op_cmpxchg16b(struct vcpu *v, const struct op *op);
+const struct op *op_movabs(struct vcpu *v, const struct op *op); /* aux: bytes | 16: store */
 const struct op *op_bound(struct vcpu *v, const struct op *op);
 const struct op *op_lxs(struct vcpu *v, const struct op *op); /* LDS..LSS; aux seg, imm bytes */
 

@@ -205,3 +205,32 @@ const struct op *op_lxs(struct vcpu *v, const struct op *op)
 		next = (u32)next;
 	return jump_checked(v, next);
 }
+
+/* MOV between rAX and a 64-bit offset, where it does not fit a displacement. */
+const struct op *op_movabs(struct vcpu *v, const struct op *op)
+{
+	u64 a = (u64)op->imm + v->c.segbase[op->seg];
+	unsigned n = op->aux & 15;
+
+	if (op->aux & 16) {
+		u64 x = v->c.r[X86_RAX];
+		if (n == 1)
+			st_u8(v, op, a, (u8)x);
+		else if (n == 2)
+			st_u16(v, op, a, (u16)x);
+		else if (n == 4)
+			st_u32(v, op, a, (u32)x);
+		else
+			st_u64(v, op, a, x);
+	} else {
+		if (n == 1)
+			set_u8(v, 0, ld_u8(v, op, a));
+		else if (n == 2)
+			set_u16(v, 0, ld_u16(v, op, a));
+		else if (n == 4)
+			set_u32(v, 0, ld_u32(v, op, a));
+		else
+			set_u64(v, 0, ld_u64(v, op, a));
+	}
+	NEXT;
+}
