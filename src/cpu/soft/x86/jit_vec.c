@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * jit_vec.c - the translator: SSE and x87
+ *
+ * How it works
+ *
+ * Vectors. Guest XMM registers and MXCSR become the host's at the first SSE instruction after
+ * entering host code, and memory's when it is left (xmm_live), so that code without SSE pays
+ * nothing. With an SSE exception unmasked, or SSE not available, the interpreter takes over. The
+ * same holds for the x87 state (x87_live); control words and environments are the interpreter's.
+ */
+#include "cpu/soft/x86/jit_priv.h"
+
+#include "cpu/soft/x86/vec.h"
+
+/* From here on guest XMM registers are the host's. Flags are in memory afterwards. */
+static void need_xmm(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	if (t->xmm)
+		return;
+	flags_save(t);
+	einsn(e, 0, 0x80, 7, VCPU(xmm_live));
+	e8(e, 0);
+	u32 live = ejcc(e, CC_NE);
+	einsn(e, 0, 0xff, 2, VCPU(jit_xmm)); /* call */
+	leave(t, CC_B);
+	ehere(e, live);
+	t->fl = FL_MEM;
+	t->xmm = true;
+}
+
+static bool is_xmm(ZydisRegister r)
+{
+	return ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_XMM;
+}
+
+/* The number of a register operand for the host: XMM as it is, general ones renamed. -1: neither. */
+static int vec_reg(struct tr *t, const ZydisDecodedOperand *o, u8 tmp, int *ret_gpr)
+{
+	bool high;
+	int g;
+
+	*ret_gpr = -1;
+	if (is_xmm(o->reg.value))
+		return o->reg.value - ZYDIS_REGISTER_XMM0;
+	g = gpr_of(o->reg.value, &high);
+	if (g < 0 || high)
+		return -1;
+	*ret_gpr = g;
+	return use(t, (unsigned)g, tmp);
+}
+
+/* An SSE instruction: its XMM registers have the same numbers here. */
+bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
+	    const u8 *bytes)
+{
+	const struct op *op = &t->b->ops[t->k];
+	const struct vec_insn *vi = op->ptr;
+	const ZydisDecodedOperand *rm = NULL, *rg = NULL;
+	unsigned f = map_flag(in) | (in->raw.rex.W ? EM_W : 0);
+	int gm = -1, gr = -1, reg = in->raw.modrm.reg & 7;
+	struct erm m = em(T0, 0);
+
+	if (vi->cls != VEC_SSE || in->mnemonic == ZYDIS_MNEMONIC_LDMXCSR ||
+	    in->mnemonic == ZYDIS_MNEMONIC_STMXCSR || in->mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+	    (op->flags & OPF_EASLOW))
+		return false;
+	for (unsigned i = 0; i < in->raw.prefix_count; i++) {
+		u8 p = in->raw.prefixes[i].value;
+		if (in->raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY)
+			f |= p == 0x66 ? EM_66 : p == 0xf2 ? EM_F2 : p == 0xf3 ? EM_F3 : 0;
+	}
+	for (unsigned i = 0; i < in->operand_count; i++) {
+		if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
+			rm = &o[i];
+		else if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
+			rg = &o[i];
+	}
+	if (!rm)
+		return false;
+	need_xmm(t);
+	if (rm->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		flags_save(t);
+		address_of(t, op);
+		if (vi->mem_align > 1) {
+			einsn(&t->e, 0, 0xf6, 0, er(T0)); /* test r10b, align - 1 */
+			e8(&t->e, (u8)(vi->mem_align - 1));
+			leave(t, CC_NE);
+		}
+		probe(t, vi->mem_size, vi->mem_write);
+	} else {
+		int r = vec_reg(t, rm, T0, &gm);
+		if (r < 0)
+			return false;
+		m = er((u8)r);
+	}
+	if (rg) {
+		reg = vec_reg(t, rg, T1, &gr);
+		if (reg < 0)
+			return false;
+	}
+	einsn(&t->e, f, in->opcode, (u8)reg, m);
+	copy_imm(t, in, bytes);
+	if (gm >= 0 && host_of[gm] < 0 && (rm->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		put(t, (unsigned)gm, T0);
+	if (gr >= 0 && host_of[gr] < 0 && (rg->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		put(t, (unsigned)gr, T1);
+	if (in->cpu_flags && (in->cpu_flags->modified | in->cpu_flags->set_0 |
+			      in->cpu_flags->set_1 | in->cpu_flags->undefined))
+		t->fl = FL_HOST;
+	return true;
+}
+
+/* --- x87 --------------------------------------------------------------------------------- */
+
+static void need_x87(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	if (t->x87)
+		return;
+	flags_save(t);
+	einsn(e, 0, 0x80, 7, VCPU(x87_live));
+	e8(e, 0);
+	u32 live = ejcc(e, CC_NE);
+	einsn(e, 0, 0xff, 2, VCPU(jit_x87)); /* call */
+	leave(t, CC_B);
+	ehere(e, live);
+	t->fl = FL_MEM;
+	t->x87 = t->xmm = true;
+}
+
+/*
+ * The exceptions are all masked (jit_x87 sees to that), so that no instruction here can fault but
+ * for its operand, and every store stores.
+ */
+bool tr_x87(struct tr *t, const ZydisDecodedInstruction *in)
+{
+	const struct op *op = &t->b->ops[t->k];
+	const struct vec_insn *vi = op->ptr;
+
+	if ((vi->cls != VEC_X87 && vi->cls != VEC_X87_NOWAIT) || (op->flags & OPF_EASLOW))
+		return false;
+	switch (in->mnemonic) {
+	case ZYDIS_MNEMONIC_FLDCW:
+	case ZYDIS_MNEMONIC_FLDENV:
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FRSTOR:
+	case ZYDIS_MNEMONIC_FNSAVE:
+		return false;
+	default:
+		break;
+	}
+	if (in->opcode < 0xd8 || in->opcode > 0xdf || in->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+		return false;
+	need_x87(t);
+	if (vi->mem_size) {
+		mem_operand(t, op, vi->mem_size, vi->mem_write);
+		einsn(&t->e, 0, in->opcode, in->raw.modrm.reg & 7, em(T0, 0));
+		return true;
+	}
+	if (in->cpu_flags && in->cpu_flags->tested)
+		flags_load(t);
+	e8(&t->e, in->opcode);
+	e8(&t->e, (u8)(0xc0 | (in->raw.modrm.reg & 7) << 3 | (in->raw.modrm.rm & 7)));
+	if (in->cpu_flags && (in->cpu_flags->modified | in->cpu_flags->set_0))
+		t->fl = FL_HOST;
+	return true;
+}
+
+/* --- between memory and registers -------------------------------------------------------- */
+
+static struct erm xmm_slot(unsigned i)
+{
+	return em(VC, (s32)(offsetof(struct vcpu, c.x.xmm) + i * 16));
+}
+
+/* LDMXCSR and STMXCSR: 0F AE /2 and /3; MOVAPS: 0F 28 and 0F 29. */
+void emit_xmm_load(struct emit *e)
+{
+	einsn(e, 0, 0x80, 7, VCPU(sse_ok));
+	e8(e, 0);
+	u32 no = ejcc(e, CC_E);
+	einsn(e, 0, 0x8b, T1, VCPU(c.x.mxcsr));
+	einsn(e, 0, 0xf7, 2, er(T1)); /* not r11d: unmasked exceptions become ones */
+	einsn(e, 0, 0xf7, 0, er(T1)); /* test r11d, 1f80h */
+	e32(e, 0x1f80);
+	u32 unmasked = ejcc(e, CC_NE);
+	einsn(e, EM_0F, 0xae, 2, VCPU(c.x.mxcsr));
+	for (unsigned i = 0; i < 16; i++)
+		einsn(e, EM_0F, 0x28, (u8)i, xmm_slot(i));
+	einsn(e, 0, 0xc6, 0, VCPU(xmm_live));
+	e8(e, 1);
+	e8(e, 0xf8); /* clc */
+	e8(e, 0xc3);
+	ehere(e, no);
+	ehere(e, unmasked);
+	e8(e, 0xf9); /* stc */
+	e8(e, 0xc3);
+}
+
+static void emit_xmm_store(struct emit *e)
+{
+	einsn(e, EM_0F, 0xae, 3, VCPU(c.x.mxcsr));
+	for (unsigned i = 0; i < 16; i++)
+		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(i));
+}
+
+/* FXSAVE64 and FXRSTOR64: REX.W 0F AE /0 and /1. */
+void emit_x87_load(struct emit *e)
+{
+	u32 no[4];
+
+	einsn(e, 0, 0x80, 7, VCPU(x87_ok));
+	e8(e, 0);
+	no[0] = ejcc(e, CC_E);
+	einsn(e, 0, 0x8b, T1, VCPU(c.x.fcw)); /* FCW, FSW */
+	einsn(e, 0, 0x81, 4, er(T1));	      /* and r11d: FSW.ES, the masks */
+	e32(e, 0x80003f);
+	einsn(e, 0, 0x81, 7, er(T1)); /* cmp r11d: no ES, all masked */
+	e32(e, 0x3f);
+	no[1] = ejcc(e, CC_NE);
+	einsn(e, 0, 0x80, 7, VCPU(xmm_live));
+	e8(e, 0);
+	u32 dead = ejcc(e, CC_E);
+	emit_xmm_store(e);
+	ehere(e, dead);
+	einsn(e, 0, 0x80, 7, VCPU(sse_ok));
+	e8(e, 0);
+	no[2] = ejcc(e, CC_E);
+	einsn(e, 0, 0x8b, T1, VCPU(c.x.mxcsr));
+	einsn(e, 0, 0xf7, 2, er(T1));
+	einsn(e, 0, 0xf7, 0, er(T1));
+	e32(e, 0x1f80);
+	no[3] = ejcc(e, CC_NE);
+	einsn(e, EM_W | EM_0F, 0xae, 1, VCPU(c.x));
+	einsn(e, 0, 0xc6, 0, VCPU(xmm_live));
+	e8(e, 1);
+	einsn(e, 0, 0xc6, 0, VCPU(x87_live));
+	e8(e, 1);
+	e8(e, 0xf8); /* clc */
+	e8(e, 0xc3);
+	for (unsigned i = 0; i < ARRAY_LEN(no); i++)
+		ehere(e, no[i]);
+	e8(e, 0xf9); /* stc */
+	e8(e, 0xc3);
+}
+
+/* Vector state goes back to memory. RAX is free. */
+void emit_vec_store(struct emit *e)
+{
+	einsn(e, 0, 0x80, 7, VCPU(xmm_live));
+	e8(e, 0);
+	u32 dead = ejcc(e, CC_E);
+	einsn(e, 0, 0x80, 7, VCPU(x87_live));
+	e8(e, 0);
+	u32 sse_only = ejcc(e, CC_E);
+	/* The pointers of the last instruction are ours, and its mask is the host's. */
+	einsn(e, 0, 0x8b, 0, VCPU(c.x.mxcsr_mask));
+	einsn(e, EM_W | EM_0F, 0xae, 0, VCPU(c.x));
+	einsn(e, 0, 0x89, 0, VCPU(c.x.mxcsr_mask));
+	einsn(e, 0, 0x33, 0, er(0));
+	einsn(e, EM_66, 0x89, 0, VCPU(c.x.fop));
+	estore(e, VCPU(c.x.fip), 0);
+	estore(e, VCPU(c.x.fdp), 0);
+	ebytes(e, "\xdb\xe3", 2); /* fninit: the host's x87 state is empty */
+	einsn(e, 0, 0xc6, 0, VCPU(x87_live));
+	e8(e, 0);
+	u32 done = ejmp(e);
+	ehere(e, sse_only);
+	emit_xmm_store(e);
+	ehere(e, done);
+	einsn(e, EM_0F, 0xae, 2, VCPU(host_mxcsr));
+	einsn(e, 0, 0xc6, 0, VCPU(xmm_live));
+	e8(e, 0);
+	ehere(e, dead);
+}
