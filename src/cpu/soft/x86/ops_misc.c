@@ -83,13 +83,12 @@ const struct op *op_misc(struct vcpu *v, const struct op *op)
 		c->rflags |= X86_DF;
 		break;
 	case M_XLAT: {
-		struct op o = *op;
 		u64 off = c->r[X86_RBX] + get_al(v);
 		if (op->flags & OPF_A16)
 			off = (u16)off;
 		else if ((op->flags & OPF_A32) || v->code_mode != CODE_64)
 			off = (u32)off;
-		set_u8(v, 0, ld_u8(v, &o, seg_linear(v, op, op->seg, off, 1, false)));
+		set_u8(v, 0, ld_u8(v, op, seg_linear(v, op, op->seg, off, 1, false)));
 		break;
 	}
 	case M_AAA:
