@@ -119,6 +119,46 @@ static void emit_enter(struct emit *e)
 	einsn(e, 0, 0xff, 4, er(T1));
 }
 
+/* What translated code calls on a miss: @info is the size, and MISS_WRITE. */
+static void *fill(struct vcpu *v, u64 a, u32 info)
+{
+	return tlb_enter(v, a, info & (MISS_WRITE - 1), (info & MISS_WRITE) != 0);
+}
+
+/* C may change the caller-saved registers, XMM ones too. CF: no pointer. */
+static void emit_miss(struct emit *e)
+{
+	static const u8 saved[] = { 0, 1, 2, 6, 7, 8, 9 };
+
+	for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
+		eopc(e, 0, 0x50 | (saved[i] & 7), 0, 0, saved[i]);
+	elea(e, EM_W, 4, 4, -1, 0, -8); /* aligns the stack to 16 bytes */
+	einsn(e, 0, 0x80, 7, VCPU(xmm_live));
+	e8(e, 0);
+	u32 dead = ejcc(e, CC_E);
+	for (unsigned i = 0; i < 16; i++)
+		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(i));
+	ehere(e, dead);
+	emov(e, 7, VC);
+	emov(e, 6, T0);
+	einsn(e, 0, 0x8b, 2, er(T1));
+	eimm64(e, 0, (u64)(uintptr_t)fill);
+	einsn(e, 0, 0xff, 2, er(0)); /* call */
+	emov(e, T0, 0);
+	einsn(e, 0, 0x80, 7, VCPU(xmm_live));
+	e8(e, 0);
+	dead = ejcc(e, CC_E);
+	for (unsigned i = 0; i < 16; i++)
+		einsn(e, EM_0F, 0x28, (u8)i, xmm_slot(i));
+	ehere(e, dead);
+	elea(e, EM_W, 4, 4, -1, 0, 8);
+	for (unsigned i = ARRAY_LEN(saved); i-- > 0;)
+		eopc(e, 0, 0x58 | (saved[i] & 7), 0, 0, saved[i]);
+	einsn(e, EM_W, 0x83, 7, er(T0)); /* cmp r10, 1 */
+	e8(e, 1);
+	e8(e, 0xc3);
+}
+
 static void emit_exit(struct emit *e)
 {
 	for (unsigned g = 0; g < X86_GPRS; g++)
@@ -145,6 +185,8 @@ static int emit_glue(struct jit *j)
 	emit_xmm_load(&e);
 	u32 x87 = e.n;
 	emit_x87_load(&e);
+	u32 miss = e.n;
+	emit_miss(&e);
 	u32 next = e.n;
 	einsn(&e, 0, 0x33, T1, er(T1));
 	einsn(&e, 0, 0xff, 4, VCPU(jit_exit));
@@ -155,6 +197,7 @@ static int emit_glue(struct jit *j)
 	j->exit = code + out;
 	j->xmm_load = code + xmm;
 	j->x87_load = code + x87;
+	j->miss = code + miss;
 	j->exit_next = code + next;
 	j->glue = j->cb.len;
 	return 0;
@@ -212,5 +255,6 @@ void jit_attach(const struct jit *j, struct vcpu *v)
 	v->jit_exit = j->exit;
 	v->jit_xmm = j->xmm_load;
 	v->jit_x87 = j->x87_load;
+	v->jit_miss = j->miss;
 	v->host_mxcsr = 0x1f80; /* the ABI's initial value: nothing here changes it */
 }

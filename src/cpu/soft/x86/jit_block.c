@@ -89,23 +89,33 @@ void leave(struct tr *t, int cc)
 	x->at = cc < 0 ? ejmp(&t->e) : ejcc(&t->e, (u8)cc);
 }
 
+static struct erm tlb_tag(bool write)
+{
+	return em(T1, write ? offsetof(struct tlb_entry, wtag) : offsetof(struct tlb_entry, rtag));
+}
+
 void probe(struct tr *t, unsigned n, bool write)
 {
 	struct emit *e = &t->e;
 
 	_Static_assert(sizeof(struct tlb_entry) == 32, "index is shifted by 12 - 5");
-	emov(e, T1, T0);
-	einsn(e, EM_W, 0xc1, 5, er(T1)); /* shr r11, 7 */
+	emov(e, T1, T0); /* tlb_index */
+	einsn(e, EM_W, 0xc1, 5, er(T1));
+	e8(e, TLB_FOLD);
+	einsn(e, EM_W, 0x33, T1, er(T0));
+	einsn(e, EM_W, 0xc1, 5, er(T1)); /* shr r11, 12 - 5 */
 	e8(e, 7);
 	einsn(e, 0, 0x81, 4, er(T1)); /* and r11d, ... */
 	e32(e, (TLB_SIZE - 1) << 5);
 	einsn(e, EM_W, 0x03, T1, VCPU(tlb));
-	einsn(e, EM_W, 0x2b, T0,
-	      em(T1, write ? offsetof(struct tlb_entry, wtag) : offsetof(struct tlb_entry, rtag)));
+	einsn(e, EM_W, 0x2b, T0, tlb_tag(write));
 	einsn(e, EM_W, 0x81, 7, er(T0)); /* cmp r10, 1000h - n */
 	e32(e, 0x1000 - n);
-	leave(t, CC_A);
+	struct miss *m = &t->misses[t->n_misses++];
+	BUG_IF(t->n_misses > ARRAY_LEN(t->misses));
+	*m = (struct miss){ .at = ejcc(e, CC_A), .k = (u8)t->k, .n = (u16)n, .write = write };
 	einsn(e, EM_W, 0x03, T0, em(T1, offsetof(struct tlb_entry, host)));
+	m->back = e->n;
 	t->fl = FL_MEM;
 }
 
@@ -206,6 +216,27 @@ static void budget_check(struct tr *t, u32 *ret_body)
 	*ret_body = e->n;
 }
 
+/* T0 = the address again, T1 = what is wanted of it; if it cannot be had, leaves. */
+static void misses(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	for (unsigned i = 0; i < t->n_misses; i++) {
+		const struct miss *m = &t->misses[i];
+		ehere(e, m->at);
+		einsn(e, EM_W, 0x03, T0, tlb_tag(m->write));
+		einsn(e, 0, 0xc7, 0, er(T1));
+		e32(e, m->n | (m->write ? MISS_WRITE : 0));
+		einsn(e, 0, 0xff, 2, VCPU(jit_miss)); /* call */
+		t->k = m->k;
+		leave(t, CC_B);
+		u32 back = ejmp(e), here = e->n;
+		e->n = m->back;
+		ehere(e, back);
+		e->n = here;
+	}
+}
+
 static void exits(struct tr *t)
 {
 	struct emit *e = &t->e;
@@ -252,7 +283,7 @@ bool translate_block(struct jit *j, struct vcpu *v, struct block *b)
 		const struct op *op = &b->ops[t.k];
 		struct emit before = t.e;
 		enum where fl = t.fl;
-		unsigned nx = t.n_exits;
+		unsigned nx = t.n_exits, nm = t.n_misses;
 		bool xmm = t.xmm, x87 = t.x87;
 		bool ok = ZYAN_SUCCESS(ZydisDecoderDecodeFull(&j->dec, bytes + op->ip,
 							      b->len - op->ip, &in, o)) &&
@@ -263,6 +294,7 @@ bool translate_block(struct jit *j, struct vcpu *v, struct block *b)
 		t.e = before;
 		t.fl = fl;
 		t.n_exits = nx;
+		t.n_misses = nm;
 		t.xmm = xmm;
 		t.x87 = x87;
 		t.ended = false;
@@ -277,6 +309,7 @@ bool translate_block(struct jit *j, struct vcpu *v, struct block *b)
 		flags_save(&t);
 		go(&t, b->len);
 	}
+	misses(&t);
 	exits(&t);
 	if (t.e.full)
 		return false;

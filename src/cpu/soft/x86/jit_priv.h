@@ -11,6 +11,9 @@
  * an instruction that may leave (and whose TLB compare destroys them), if they have changed since
  * the last time; and loaded back only before an instruction that reads them, or changes just some.
  *
+ * Memory. A TLB probe inline. A miss asks C to enter the translation, and goes on; what is not a
+ * plain access then (a fault, a device, two pages, a page with code) leaves.
+ *
  * Leaving. R11 = the block (or 0: go on at RIP), R10 = the instruction, then to jit_exit, which
  * stores the registers and returns both to op_jit.
  */
@@ -54,6 +57,7 @@ struct jit {
 	const void *exit;      /* stores registers, returns to C */
 	const void *xmm_load;  /* makes XMM registers live; CF: it cannot */
 	const void *x87_load;  /* makes x87 and XMM registers live; CF: it cannot */
+	const void *miss;      /* enters a translation into the TLB; CF: it cannot */
 	const void *exit_next; /* R11 = 0, then exit: what untranslated blocks have for code */
 	bool full;
 	u32 hot;
@@ -72,6 +76,15 @@ struct exit_ref {
 	u8 k;
 };
 
+/* A TLB probe's way out of line. */
+struct miss {
+	u32 at, back; /* the jump's displacement; where it goes on with T0 a host pointer */
+	u16 n;
+	u8 k;
+	bool write;
+};
+#define MISS_WRITE 0x10000u /* beside the size, in T1 */
+
 /* One block being translated. */
 struct tr {
 	struct emit e;
@@ -79,8 +92,10 @@ struct tr {
 	struct block *b;
 	unsigned k; /* the instruction */
 	enum where fl;
-	struct exit_ref exits[4 * BLOCK_OPS];
+	struct exit_ref exits[8 * BLOCK_OPS];
 	unsigned n_exits;
+	struct miss misses[4 * BLOCK_OPS];
+	unsigned n_misses;
 	bool ended;	      /* control has left the block */
 	bool xmm, x87;	      /* these registers are known to be live */
 	const struct vcpu *v; /* what all vCPUs have in common */
@@ -131,6 +146,7 @@ bool tr_ret(struct tr *t);
 bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
 	    const u8 *bytes);
 bool tr_x87(struct tr *t, const ZydisDecodedInstruction *in);
+struct erm xmm_slot(unsigned i); /* a guest XMM register in memory */
 void emit_xmm_load(struct emit *e);
 void emit_x87_load(struct emit *e);
 void emit_vec_store(struct emit *e);

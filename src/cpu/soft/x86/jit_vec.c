@@ -172,7 +172,7 @@ bool tr_x87(struct tr *t, const ZydisDecodedInstruction *in)
 
 /* --- between memory and registers -------------------------------------------------------- */
 
-static struct erm xmm_slot(unsigned i)
+struct erm xmm_slot(unsigned i)
 {
 	return em(VC, (s32)(offsetof(struct vcpu, c.x.xmm) + i * 16));
 }

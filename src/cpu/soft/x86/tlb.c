@@ -100,7 +100,7 @@ void tlb_flush_page(struct vcpu *v, u64 a)
 {
 	for (int k = 0; k < TLB_KINDS; k++) {
 		struct tlb *t = v->tlbs[k];
-		struct tlb_entry *e = &t->e[(a >> 12) & (TLB_SIZE - 1)];
+		struct tlb_entry *e = &t->e[tlb_index(a)];
 		if (((t->large2m >> hash2m(a)) & 1) || ((t->large1g >> hash1g(a)) & 1)) {
 			for (u32 i = 0; i < t->n_used; i++) {
 				struct tlb_entry *x = &t->e[t->used[i]];
@@ -138,7 +138,7 @@ void tlb_protect_code(struct soft *s, gpa_t gpa)
 static void fill(struct vcpu *v, u64 a, enum tlb_kind kind, const struct x86_walk *w, bool write)
 {
 	struct tlb *t = v->tlbs[kind];
-	u32 slot = (a >> 12) & (TLB_SIZE - 1);
+	u32 slot = tlb_index(a);
 	struct tlb_entry *e = &t->e[slot];
 	gpa_t page = w->gpa & PAGE_MASK;
 	u8 *host = mem_ptr(v->s->cfg.mem, page, GUEST_PAGE_SIZE);
@@ -176,6 +176,17 @@ static int translate(struct vcpu *v, u64 a, bool write, bool user, bool implicit
 	fill(v, a, kind_of(v, user, implicit), &w, write);
 	*ret = w.gpa;
 	return 0;
+}
+
+void *tlb_enter(struct vcpu *v, u64 a, unsigned n, bool write)
+{
+	bool user = v->c.cpl == 3;
+	gpa_t g;
+
+	if (v->tlb == v->empty_tlb || (a & 0xfff) + n > GUEST_PAGE_SIZE ||
+	    translate(v, a, write, user, false, &g))
+		return NULL;
+	return write ? tlb_wr(v, a, n) : tlb_rd(v, a, n);
 }
 
 /*
@@ -229,7 +240,7 @@ enum lin_status { LIN_OK = 0, LIN_FAULT = X86_FAULT, LIN_ALONE = 3 };
 static int page_ld(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, u8 *dst)
 {
 	gpa_t g;
-	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[(a >> 12) & (TLB_SIZE - 1)];
+	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[tlb_index(a)];
 
 	if (e->rtag == (a & PAGE_MASK)) {
 		memcpy(dst, e->host + (a & 0xfff), n);
@@ -262,7 +273,7 @@ static int page_ld(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, 
 static int page_st(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, const u8 *src)
 {
 	gpa_t g;
-	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[(a >> 12) & (TLB_SIZE - 1)];
+	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[tlb_index(a)];
 
 	if (e->wtag == (a & PAGE_MASK)) {
 		memcpy(e->host + (a & 0xfff), src, n);
@@ -318,7 +329,7 @@ static int lin_ld_any(struct vcpu *v, u64 a, unsigned n, bool user, bool implici
 static int probe_wr(struct vcpu *v, u64 a, bool user, bool implicit)
 {
 	gpa_t g;
-	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[(a >> 12) & (TLB_SIZE - 1)];
+	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[tlb_index(a)];
 
 	return e->wtag == (a & PAGE_MASK) ? 0 : translate(v, a, true, user, implicit, &g);
 }
@@ -407,8 +418,7 @@ attr_noinline void *mem_ref(struct vcpu *v, const struct op *op, u64 a, unsigned
 	if (r)
 		leave(v, op, r);
 	if (in_page(a, n) == n) {
-		struct tlb_entry *e =
-			&v->tlbs[kind_of(v, user, false)]->e[(a >> 12) & (TLB_SIZE - 1)];
+		struct tlb_entry *e = &v->tlbs[kind_of(v, user, false)]->e[tlb_index(a)];
 		if ((write ? e->wtag : e->rtag) == (a & PAGE_MASK))
 			return e->host + (a & 0xfff);
 		gpa_t g;

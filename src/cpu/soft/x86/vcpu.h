@@ -109,8 +109,17 @@ struct block {
 	struct op ops[];	   /* n, then maybe a synthetic one that falls through */
 };
 
-#define TLB_BITS 10
+#define TLB_BITS 11
 #define TLB_SIZE (1u << TLB_BITS)
+/*
+ * Folded, since buffers a power of two apart are common: copying between two such would miss at
+ * every access.
+ */
+#define TLB_FOLD 10
+static attr_inline u32 tlb_index(u64 a)
+{
+	return (u32)((a >> 12) ^ (a >> (12 + TLB_FOLD))) & (TLB_SIZE - 1);
+}
 /* A tag that no access to slot @i can be near: its own index is another. */
 #define TLB_NONE(i) ((u64)((i) ^ (TLB_SIZE / 2)) << 12)
 
@@ -163,6 +172,7 @@ struct vcpu {
 	u64 jit_salt;	      /* the one for the half that RIP is in, while host code runs */
 	const void *jit_exit; /* where host code leaves */
 	const void *jit_x87;  /* the same for the x87 state, with it the XMM registers */
+	const void *jit_miss; /* host code that enters a translation into the TLB */
 	const void *jit_xmm;  /* host code that makes the guest's XMM registers the host's */
 	u64 jit_tmp;
 	u32 host_mxcsr;
@@ -266,6 +276,13 @@ int lin_st(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, u64 val)
  */
 int vcpu_fetch(struct vcpu *v, u64 a, gpa_t *ret);
 
+/*
+ * For translated code: enters the translation of @a into the current TLB. The host address of
+ * the @n bytes there, or NULL if the access is not a plain one (a fault, a device, two pages,
+ * a page with code): then the interpreter is to make it.
+ */
+void *tlb_enter(struct vcpu *v, u64 a, unsigned n, bool write);
+
 void tlb_flush_all(struct vcpu *v);
 void tlb_flush_nonglobal(struct vcpu *v);
 void tlb_flush_page(struct vcpu *v, u64 a);
@@ -344,7 +361,7 @@ static attr_inline void *tlb_host(const struct tlb_entry *e, u64 off)
 
 static attr_inline void *tlb_rd(struct vcpu *v, u64 a, unsigned n)
 {
-	struct tlb_entry *e = &v->tlb[(a >> 12) & (TLB_SIZE - 1)];
+	struct tlb_entry *e = &v->tlb[tlb_index(a)];
 
 	u64 off = a - e->rtag;
 
@@ -353,7 +370,7 @@ static attr_inline void *tlb_rd(struct vcpu *v, u64 a, unsigned n)
 
 static attr_inline void *tlb_wr(struct vcpu *v, u64 a, unsigned n)
 {
-	struct tlb_entry *e = &v->tlb[(a >> 12) & (TLB_SIZE - 1)];
+	struct tlb_entry *e = &v->tlb[tlb_index(a)];
 
 	u64 off = a - e->wtag;
 
