@@ -59,7 +59,7 @@ static const char *progress_words(const struct session *s)
 		return "";
 	switch (cmdport_state(p)) {
 	case CMDPORT_WAITING:
-		return "; it had not reached user space";
+		return "; nothing was heard from its user space";
 	case CMDPORT_HELLO:
 		return "; the command had not been started yet";
 	case CMDPORT_STARTED:

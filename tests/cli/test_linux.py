@@ -76,7 +76,7 @@ def ends(orrery, scratch):
     """A time-out during boot, a command that cannot start, a power-off behind init's back."""
     got = cli.run(orrery, "run", "--timeout", "0.2", "--", "true")
     cli.expect("status", got.status, 124, got)
-    cli.expect_in("words", "had not reached user space", got.err, got)
+    cli.expect_in("words", "nothing was heard from its user space", got.err, got)
     got = cli.run(orrery, "run", "--", "sh", "-c", "kill -9 $$")
     cli.expect("status of a killed command", got.status, 137, got)
     got = cli.run(orrery, "run", "--", "busybox", "poweroff", "-f")
