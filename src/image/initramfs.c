@@ -473,7 +473,7 @@ static int open_busybox(struct composer *c)
 static int add_busybox(struct composer *c)
 {
 	enum closure_kind kind;
-	char path[128];
+	char path[5 + 64] = "/bin/";
 	u64 size;
 	int ret = 0;
 
@@ -482,12 +482,16 @@ static int add_busybox(struct composer *c)
 	if (!ret)
 		ret = pack_closure(c, c->busybox, &kind);
 	for (const char *p = c->applets; !ret && *p;) {
+		const char *name = p;
 		size_t n = strcspn(p, "\n");
 
-		snprintf(path, sizeof(path), "/bin/%.*s", (int)n, p);
-		if (n && n < 64 && !memchr(p, '/', n) && !cpio_has(c->cpio, path))
-			ret = cpio_symlink(c->cpio, path, "/bin/busybox", c->e);
 		p += n + (p[n] != 0);
+		if (!n || n >= 64 || memchr(name, '/', n))
+			continue;
+		memcpy(path + 5, name, n);
+		path[5 + n] = 0;
+		if (!cpio_has(c->cpio, path))
+			ret = cpio_symlink(c->cpio, path, "/bin/busybox", c->e);
 	}
 	/* Scripts begin with it. */
 	if (!ret && is_applet(c, "env") && !cpio_has(c->cpio, "/usr/bin/env"))

@@ -10,7 +10,11 @@ flags=
 case $name in
 boot_mb) flags=-DMULTIBOOT ;;
 esac
-# shellcheck disable=SC2086 # flags is empty or one word
+# Clang's own assembler does not know "rex.w lcall"; GNU as, which GCC uses, does.
+if "$cc" --version | grep -q clang; then
+	flags="$flags -no-integrated-as"
+fi
+# shellcheck disable=SC2086 # flags is empty, or words
 $cc -m64 -Wa,--fatal-warnings $flags -c "$rt" -o "$out.rt.o"
 $cc -m64 -Wa,--fatal-warnings $flags -c "$prog" -o "$out.prog.o"
 "$ld" -m elf_x86_64 -static -nostdlib --build-id=none --no-warn-rwx-segments \

@@ -150,10 +150,10 @@ static void test_unread_input(void **state)
 	u8 *in = noise(len);
 	const struct cmdport_outcome *o = run(&r, LINES(SH("sleep 0.1; echo done")), in, len);
 
+	free(in);
 	assert_int_equal(cmdport_status(o), 0);
 	assert_string_equal((char *)r.out.data, "done\n");
 	assert_true(r.sent < 128 * 1024); /* a pipe's buffer and a window */
-	free(in);
 	init_run_free(&r);
 }
 
