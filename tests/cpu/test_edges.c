@@ -371,12 +371,13 @@ static void run_edge(void **state)
 /* The host may have them; the CPU model of guest.c does not. */
 static void not_in_the_model(void **state)
 {
-	static const u8 insns[][5] = {
+	static const u8 insns[][6] = {
 		{ 0x0f, 0xc7, 0xf0 },		  /* rdrand %eax */
 		{ 0x0f, 0xc7, 0xf8 },		  /* rdseed %eax */
 		{ 0x0f, 0x38, 0xf0, 0x03 },	  /* movbe (%rbx),%eax */
 		{ 0xc5, 0xf0, 0x58, 0xc1 },	  /* vaddps %xmm1,%xmm1,%xmm0 */
 		{ 0x66, 0x0f, 0x38, 0xdc, 0xc1 }, /* aesenc %xmm1,%xmm0 */
+		{ 0xc7, 0xf8, 0x10 },		  /* xbegin .+22 */
 		{ 0x0f, 0x01, 0xd0 },		  /* xgetbv, with CR4.OSXSAVE clear */
 	};
 	static struct diff_seq q;

@@ -349,7 +349,10 @@ void pick_insn(struct pick *p)
 	}
 	switch (p->in->meta.category) {
 	case ZYDIS_CATEGORY_COND_BR:
-		pick_jcc(p);
+		if (m == ZYDIS_MNEMONIC_XBEGIN) /* in no CPU model */
+			pick_sys(p, Y_UD);
+		else
+			pick_jcc(p);
 		break;
 	case ZYDIS_CATEGORY_SETCC:
 		pick_setcc(p);
