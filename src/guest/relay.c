@@ -77,13 +77,15 @@ static void credit(struct relay *r, size_t bytes)
 	port_send(r->port, WIRE_CREDIT, data, sizeof(data));
 }
 
-/* Stops taking input: what is held is discarded, and acknowledged so that the host goes on. */
+/*
+ * Stops taking input. What is held or still comes is discarded and not acknowledged, so that the
+ * host sends a window of it at most; control frames have a part of the window to themselves.
+ */
 static void close_input(struct relay *r)
 {
 	if (!r->tty)
 		drop(&r->in);
 	r->in = -1;
-	credit(r, r->n + r->frames);
 	r->n = 0;
 	r->frames = 0;
 }
@@ -128,10 +130,8 @@ static int frame(void *opaque, unsigned type, const uint8_t *data, size_t len)
 	case WIRE_STDIN:
 		if (len > sizeof(r->ring) - r->n)
 			return -EPROTO; /* the host ignored the window */
-		if (r->in < 0 || r->eof) {
-			credit(r, WIRE_HEAD + len);
+		if (r->in < 0 || r->eof)
 			return 0;
-		}
 		for (size_t i = 0; i < len; i++)
 			r->ring[(r->head + r->n++) % sizeof(r->ring)] = data[i];
 		r->frames += WIRE_HEAD;
