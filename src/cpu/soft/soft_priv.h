@@ -13,7 +13,7 @@
 struct vec;
 
 #define SOFT_CPUS_MAX 256
-#define BLOCK_HASH_BITS 16
+#define BLOCK_HASH_BITS 18
 
 /* Guest time inside the engine: picoseconds since power-on. */
 #define PS_PER_NS 1000ull

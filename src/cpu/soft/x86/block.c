@@ -251,6 +251,7 @@ struct block *block_get(struct vcpu *v)
 	if (b->jc_rip && b->jc_rip != rip)
 		b->jc_many = true;
 	b->jc_rip = rip;
-	*e = (struct jc_entry){ .key = key, .b = b };
+	/* The fetch may have flushed, and so changed the salt. */
+	*e = (struct jc_entry){ .key = rip ^ v->jc_salt[rip >> 63], .b = b };
 	return b;
 }

@@ -69,10 +69,11 @@ static void kind_flush(struct tlb *t, bool keep_global)
 void jc_flush(struct vcpu *v, unsigned half)
 {
 	v->gen[half]++;
-	if ((v->gen[half] & 0xfff) == 0) {
+	if ((v->gen[half] & 0xfff) == 0)
 		memset(v->jc, 0, JC_SIZE * sizeof(*v->jc));
-		memset(v->itlb, 0, sizeof(v->itlb));
-	}
+	if (v->itlb_n[half])
+		memset(v->itlb[half], 0, sizeof(v->itlb[half]));
+	v->itlb_n[half] = 0;
 	if (half == 1)
 		v->kernel_nonglobal = false;
 	v->resume = NULL;
@@ -151,6 +152,9 @@ static void fill(struct vcpu *v, u64 a, enum tlb_kind kind, const struct x86_wal
 	/* Never 0, so that it tells whether the slot is in `used`. */
 	e->meta = page | (w->global ? TLB_GLOBAL : 0) | (w->page_size == 1ull << 21 ? TLB_2M : 0) |
 		  (w->page_size == 1ull << 30 ? TLB_1G : 0) | 8;
+	bool writable = w->writable && (write || w->dirty);
+	if (writable)
+		e->meta |= TLB_W;
 	if (w->page_size == 1ull << 21 || w->page_size == 1ull << 22)
 		t->large2m |= 1ull << hash2m(a);
 	if (w->page_size == 1ull << 22) { /* one 4 MiB page: two 2 MiB areas */
@@ -160,20 +164,26 @@ static void fill(struct vcpu *v, u64 a, enum tlb_kind kind, const struct x86_wal
 	if (w->page_size == 1ull << 30)
 		t->large1g |= 1ull << hash1g(a);
 	e->rtag = a & PAGE_MASK;
-	e->wtag = w->writable && (write || w->dirty) && !page_has_code(v->s, page) ? a & PAGE_MASK
-										   : TLB_NONE(slot);
+	e->wtag = writable && !page_has_code(v->s, page) ? a & PAGE_MASK : TLB_NONE(slot);
 }
 
 static int translate(struct vcpu *v, u64 a, bool write, bool user, bool implicit, gpa_t *ret)
 {
+	enum tlb_kind kind = kind_of(v, user, implicit);
+	const struct tlb_entry *e = &v->tlbs[kind]->e[tlb_index(a)];
 	struct x86_walk w;
 	int r;
 
+	/* A write that is here for the page's code alone is translated already. */
+	if (write && e->rtag == (a & PAGE_MASK) && (e->meta & TLB_W)) {
+		*ret = (e->meta & PAGE_MASK) | (a & 0xfff);
+		return 0;
+	}
 	v->stat.tlb_miss++;
 	r = x86_walk(&v->c, a, write ? X86_WRITE : X86_READ, user, implicit, &w);
 	if (r)
 		return r;
-	fill(v, a, kind_of(v, user, implicit), &w, write);
+	fill(v, a, kind, &w, write);
 	*ret = w.gpa;
 	return 0;
 }
@@ -478,32 +488,55 @@ attr_noinline void mem_commit_slow(struct vcpu *v, const struct op *op)
 		leave(v, op, r);
 }
 
-int vcpu_fetch(struct vcpu *v, u64 a, gpa_t *ret)
+/* The entry of the page of @a, or the empty one where it belongs. */
+static struct itlb_entry *itlb_find(struct vcpu *v, u64 a)
 {
 	unsigned half = a >> 63;
-	struct itlb_entry *e = &v->itlb[(a >> 12) & (ITLB_SIZE - 1)];
 	/* +1: page 0 with salt 0 must not match an empty entry. */
 	u64 key = ((a & PAGE_MASK) ^ v->jc_salt[half]) + 1;
+	u32 i = (u32)((a >> 12) ^ (a >> 21)) & (ITLB_SIZE - 1);
+
+	while (v->itlb[half][i].key && v->itlb[half][i].key != key)
+		i = (i + 1) & (ITLB_SIZE - 1);
+	return &v->itlb[half][i];
+}
+
+static void itlb_enter(struct vcpu *v, u64 a, const struct x86_walk *w)
+{
+	unsigned half = a >> 63;
+	u32 h = (u32)(a >> 12) & 1023;
+
+	if (v->itlb_n[half] >= ITLB_SIZE / 4 * 3)
+		jc_flush(v, half);
+	struct itlb_entry *e = itlb_find(v, a);
+	e->key = ((a & PAGE_MASK) ^ v->jc_salt[half]) + 1;
+	e->gpa = w->gpa & PAGE_MASK;
+	v->itlb_n[half]++;
+	if (half && !w->global)
+		v->kernel_nonglobal = true;
+	v->exec_bloom[h >> 6] |= 1ull << (h & 63);
+	/* One piece of a large page is invalidated by INVLPG of any other piece. */
+	if (w->page_size == 1ull << 30)
+		v->exec_1g |= 1ull << hash1g(a);
+	else if (w->page_size == 1ull << 22)
+		v->exec_2m = ~0ull;
+	else if (w->page_size == 1ull << 21)
+		v->exec_2m |= 1ull << hash2m(a);
+}
+
+int vcpu_fetch(struct vcpu *v, u64 a, gpa_t *ret)
+{
+	const struct itlb_entry *e = itlb_find(v, a);
 	struct x86_walk w;
 
-	if (e->key != key) {
-		int r = x86_walk(&v->c, a, X86_EXEC, is_user(v), false, &w);
-		if (r)
-			return r;
-		e->key = key;
-		e->gpa = w.gpa & PAGE_MASK;
-		if (half && !w.global)
-			v->kernel_nonglobal = true;
-		u32 h = (u32)(a >> 12) & 1023;
-		v->exec_bloom[h >> 6] |= 1ull << (h & 63);
-		/* One piece of a large page is invalidated by INVLPG of any other piece. */
-		if (w.page_size == 1ull << 30)
-			v->exec_1g |= 1ull << hash1g(a);
-		else if (w.page_size == 1ull << 22)
-			v->exec_2m = ~0ull;
-		else if (w.page_size == 1ull << 21)
-			v->exec_2m |= 1ull << hash2m(a);
+	if (e->key) {
+		*ret = e->gpa | (a & 0xfff);
+		return 0;
 	}
-	*ret = e->gpa | (a & 0xfff);
+	int r = x86_walk(&v->c, a, X86_EXEC, is_user(v), false, &w);
+	if (r)
+		return r;
+	itlb_enter(v, a, &w);
+	*ret = w.gpa;
 	return 0;
 }

@@ -131,6 +131,7 @@ struct tlb_entry {
 #define TLB_GLOBAL 1ull
 #define TLB_2M 2ull
 #define TLB_1G 4ull
+#define TLB_W 16ull /* may be written, and is dirty, whether or not it holds code */
 
 enum tlb_kind { TLB_KERNEL, TLB_KERNEL_AC, TLB_USER, TLB_KINDS };
 
@@ -148,11 +149,15 @@ struct jc_entry {
 #define JC_BITS 12
 #define JC_SIZE (1u << JC_BITS)
 
+/*
+ * Pages that code was fetched from since they were last flushed, by open addressing. None is ever
+ * evicted: when a page is walked for its code must not depend on what a tier looks up.
+ */
 struct itlb_entry {
 	u64 key; /* linear page ^ salt */
 	gpa_t gpa;
 };
-#define ITLB_SIZE 256u
+#define ITLB_SIZE 512u
 
 /* Why handlers came back by longjmp. */
 enum vcpu_leave { LEAVE_NONE, LEAVE_EXC, LEAVE_ALONE, LEAVE_TRIPLE };
@@ -203,7 +208,8 @@ struct vcpu {
 
 	struct soft *s;
 	struct tlb *tlbs[TLB_KINDS];
-	struct itlb_entry itlb[ITLB_SIZE];
+	struct itlb_entry itlb[2][ITLB_SIZE]; /* by half of the address space */
+	u32 itlb_n[2];
 	u64 gen[2];
 	u64 exec_bloom[16];
 	jmp_buf env;
