@@ -33,7 +33,6 @@ struct soft {
 	/* Turns */
 	u64 now_ps;	  /* at the start of the current turn */
 	u64 rate;	  /* instructions per microsecond of all busy vCPUs during this turn */
-	u64 turn_end;	  /* budget of the turn as planned, before anything shortened it */
 	unsigned running; /* index of the vCPU whose turn it is, or ncpus */
 	bool in_turn;
 	u64 busy[SOFT_CPUS_MAX / 64]; /* vCPUs that execute */
@@ -59,7 +58,6 @@ struct soft {
 	struct block **page_code; /* per guest page: blocks that overlap it */
 	u64 n_pages;
 	struct block *dead;
-	struct block *free_blocks;
 	u64 n_blocks, block_bytes;
 	struct compiler *compiler;
 	struct vec *vec;

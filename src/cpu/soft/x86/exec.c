@@ -45,7 +45,6 @@ void vcpu_mode_changed(struct vcpu *v)
 	v->stepping = (c->rflags & X86_TF) || (c->dr7 & 0xff);
 	v->sse_ok = !(c->cr0 & (CR0_EM | CR0_TS)) && (c->cr4 & CR4_OSFXSR);
 	v->x87_ok = !(c->cr0 & (CR0_EM | CR0_TS));
-	v->mmx_ok = v->x87_ok;
 }
 
 attr_noreturn void vcpu_raise(struct vcpu *v, const struct op *op)

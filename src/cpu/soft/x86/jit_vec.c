@@ -13,21 +13,27 @@
 
 #include "cpu/soft/x86/vec.h"
 
-/* From here on guest XMM registers are the host's. Flags are in memory afterwards. */
-static void need_xmm(struct tr *t)
+/* Calls @load unless @live says that it was called already. Flags are in memory afterwards. */
+static void need_live(struct tr *t, struct erm live, struct erm load)
 {
 	struct emit *e = &t->e;
 
+	flags_save(t);
+	einsn(e, 0, 0x80, 7, live);
+	e8(e, 0);
+	u32 yes = ejcc(e, CC_NE);
+	einsn(e, 0, 0xff, 2, load); /* call */
+	leave(t, CC_B);
+	ehere(e, yes);
+	t->fl = FL_MEM;
+}
+
+/* From here on guest XMM registers are the host's. */
+static void need_xmm(struct tr *t)
+{
 	if (t->xmm)
 		return;
-	flags_save(t);
-	einsn(e, 0, 0x80, 7, VCPU(xmm_live));
-	e8(e, 0);
-	u32 live = ejcc(e, CC_NE);
-	einsn(e, 0, 0xff, 2, VCPU(jit_xmm)); /* call */
-	leave(t, CC_B);
-	ehere(e, live);
-	t->fl = FL_MEM;
+	need_live(t, VCPU(xmm_live), VCPU(jit_xmm));
 	t->xmm = true;
 }
 
@@ -117,18 +123,9 @@ bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedO
 
 static void need_x87(struct tr *t)
 {
-	struct emit *e = &t->e;
-
 	if (t->x87)
 		return;
-	flags_save(t);
-	einsn(e, 0, 0x80, 7, VCPU(x87_live));
-	e8(e, 0);
-	u32 live = ejcc(e, CC_NE);
-	einsn(e, 0, 0xff, 2, VCPU(jit_x87)); /* call */
-	leave(t, CC_B);
-	ehere(e, live);
-	t->fl = FL_MEM;
+	need_live(t, VCPU(x87_live), VCPU(jit_x87));
 	t->x87 = t->xmm = true;
 }
 

@@ -111,8 +111,8 @@ static attr_inline const struct op *rep_end(struct vcpu *v, const struct op *op,
 	}
 	reg_add(v, X86_RCX, mask, -(s64)done);
 	v->budget -= (s64)(done * n / COST);
-	v->rep_more = !stop && (v->c.r[X86_RCX] & mask);
-	return jump_checked(v, v->rep_more ? self : next);
+	bool more = !stop && (v->c.r[X86_RCX] & mask);
+	return jump_checked(v, more ? self : next);
 }
 
 static u64 ld_elem(struct vcpu *v, const struct op *op, u64 a, unsigned n)

@@ -246,6 +246,16 @@ static bool write_hits_running(struct vcpu *v, gpa_t g, unsigned n)
 
 enum lin_status { LIN_OK = 0, LIN_FAULT = X86_FAULT, LIN_ALONE = 3 };
 
+/* The largest naturally aligned power of two that an access of @n bytes at @g can begin with. */
+static unsigned piece(gpa_t g, unsigned n)
+{
+	unsigned k = 8;
+
+	while (k > n || (g & (k - 1)))
+		k /= 2;
+	return k;
+}
+
 /* One access inside a page. */
 static int page_ld(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, u8 *dst)
 {
@@ -267,11 +277,8 @@ static int page_ld(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, 
 	if (!v->alone && v->cur)
 		return LIN_ALONE;
 	v->stat.io++;
-	for (unsigned i = 0; i < n;) { /* naturally aligned power-of-two pieces */
-		unsigned k = n - i >= 8 && !((g + i) & 7)   ? 8
-			     : n - i >= 4 && !((g + i) & 3) ? 4
-			     : n - i >= 2 && !((g + i) & 1) ? 2
-							    : 1;
+	for (unsigned i = 0; i < n;) {
+		unsigned k = piece(g + i, n - i);
 		u64 x;
 		bus_read(v->s->cfg.bus, BUS_MMIO, g + i, k, v->c.index, &x);
 		memcpy(dst + i, &x, k);
@@ -306,10 +313,7 @@ static int page_st(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, 
 		return LIN_ALONE;
 	v->stat.io++;
 	for (unsigned i = 0; i < n;) {
-		unsigned k = n - i >= 8 && !((g + i) & 7)   ? 8
-			     : n - i >= 4 && !((g + i) & 3) ? 4
-			     : n - i >= 2 && !((g + i) & 1) ? 2
-							    : 1;
+		unsigned k = piece(g + i, n - i);
 		u64 x = 0;
 		memcpy(&x, src + i, k);
 		bus_write(v->s->cfg.bus, BUS_MMIO, g + i, k, x, v->c.index);

@@ -51,7 +51,6 @@ typedef const struct op *(*op_fn)(struct vcpu *v, const struct op *op);
 #define OPF_SS 0x08  /* the memory operand is on the stack segment: #SS, not #GP */
 #define OPF_MEM 0x10 /* the r/m operand is in memory */
 #define OPF_O16 0x20 /* operand size 16 */
-#define OPF_LOCK 0x40
 #define OPF_REPNE 0x80
 
 struct op {
@@ -189,8 +188,8 @@ struct vcpu {
 	bool end_turn; /* PAUSE, or another vCPU woke */
 	bool pause;    /* the turn ended by PAUSE: its rest passes as time */
 	bool stepping; /* TF, or an instruction breakpoint is armed: one instruction at a time */
-	bool sse_ok, x87_ok, mmx_ok; /* no #NM/#UD from CR0, CR4 */
-	bool kernel_nonglobal;	     /* code was fetched from a non-global page of the upper half */
+	bool sse_ok, x87_ok;   /* no #NM/#UD from CR0, CR4 */
+	bool kernel_nonglobal; /* code was fetched from a non-global page of the upper half */
 	u8 code_mode;
 	u64 exec_2m, exec_1g; /* as tlb.large2m, large1g, for code */
 	u64 data_break;	      /* DR6 bits of data breakpoints that this instruction hit */
@@ -203,7 +202,6 @@ struct vcpu {
 
 	u64 legacy_cs_base; /* CS base that the cached RIPs were entered with, outside 64-bit mode */
 	bool no_trap;	    /* this instruction takes no single-step trap (MOV SS, INT n) */
-	bool rep_more;	    /* the string instruction just run has elements left */
 	struct tlb_entry *empty_tlb;
 
 	struct soft *s;
