@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/values.h"
 #include "options.h"
-#include "values.h"
 #include "vm/run.h"
 
 #define LIST_MAX 128u
@@ -44,7 +44,9 @@ enum {
 	OPT_STATS,
 	OPT_DIGEST,
 	OPT_VERBOSE,
+	OPT_VIRTIO_CMDLINE,
 	OPT_HELP,
+	OPT_DEVICE, /* + index in vm_dev_kinds; the last */
 };
 
 static const struct option_def options[] = {
@@ -126,6 +128,7 @@ static const char outro[] =
 struct run_args {
 	struct vm_cfg cfg;
 	struct topo topo;
+	struct vm_devs devs;
 	const char *cpus, *topology;
 	const char *numa[TOPO_NODES_MAX], *distances;
 	unsigned n_numa;
@@ -267,6 +270,8 @@ static int run_option(void *opaque, int id, const char *v, struct err *e)
 
 	if (r <= 0)
 		return r;
+	if (id >= OPT_DEVICE)
+		return vm_devs_add(&a->devs, vm_dev_kinds[id - OPT_DEVICE], v, e);
 	switch (id) {
 	case OPT_KERNEL:
 		c->kernel = v;
@@ -301,6 +306,9 @@ static int run_option(void *opaque, int id, const char *v, struct err *e)
 		return 0;
 	case OPT_VERBOSE:
 		c->verbose = true;
+		return 0;
+	case OPT_VIRTIO_CMDLINE:
+		c->virtio_cmdline = true;
 		return 0;
 	default:
 		a->help = true;
@@ -337,7 +345,9 @@ static int parse(struct run_args *a, int argc, char **argv, struct err *e)
 	int r;
 
 	*c = (struct vm_cfg){ .in_fd = 0, .out_fd = 1, .err_fd = 2, .debug_exit = -1 };
-	r = options_parse(options, argc, argv, run_option, a, e);
+	c->devs = &a->devs;
+	fill_options();
+	r = options_parse(all_options, argc, argv, run_option, a, e);
 	if (r < 0 || a->help)
 		return MIN(r, 0);
 	if (r < argc)
@@ -396,7 +406,7 @@ int cmd_run(int argc, char **argv)
 	r = parse(&a, argc, argv, &e);
 	if (r == 0 && a.help) {
 		fputs(intro, stdout);
-		options_print(options);
+		options_print(all_options);
 		fputs(outro, stdout);
 		return fflush(stdout) ? VM_STATUS_FAILED : 0;
 	}
@@ -408,6 +418,7 @@ int cmd_run(int argc, char **argv)
 	} else {
 		report(&a, &result);
 	}
+	vm_devs_fini(&a.devs);
 	free(a.append);
 	return result.status;
 }

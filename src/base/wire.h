@@ -89,6 +89,13 @@ enum wire_how {
 #define WIRE_SPEC_MAGIC "orrery-spec 1"
 #define WIRE_DIR "/.orrery"
 #define WIRE_SPEC_FILE WIRE_DIR "/spec"
+/*
+ * What init does once modules are loaded, in order: a line each, its words separated by one tab.
+ * '%' and two hexadecimal digits stand for any byte but NUL. What fails is said, and the command
+ * runs all the same; a line that init does not know is such a failure.
+ *	mount TYPE SOURCE DIR OPTIONS	mount(2), read-only if OPTIONS begin with "ro"; DIR is made
+ */
+#define WIRE_SETUP_FILE WIRE_DIR "/setup"
 #define WIRE_MODULES_FILE WIRE_DIR "/modules" /* paths, one a line, in load order */
 
 static inline void wire_put16(uint8_t *p, unsigned v)

@@ -36,6 +36,8 @@ int spec_parse(struct spec *s, char *text, size_t len);
 void setup_mounts(void);
 void setup_identity(const struct spec *s);
 void setup_modules(void);
+/* Does what WIRE_SETUP_FILE says; what fails is said. */
+void setup_lines(void);
 /* Makes the directory @path with its parents. 0 or negative errno. */
 int setup_mkdirs(const char *path);
 

@@ -235,6 +235,7 @@ static void boot(void)
 	if (err)
 		say("cannot open the command port %s: %s", s.port, strerror(-err));
 	setup_identity(&s);
+	setup_lines();
 	if (!s.exec || !s.port)
 		run_on_console(&s);
 	else if (port.fd >= 0)

@@ -116,6 +116,82 @@ void setup_modules(void)
 	free(list);
 }
 
+/* --- what the host's devices ask for ---------------------------------------------------------- */
+
+#define WORDS_MAX 16
+
+/* TYPE SOURCE DIR OPTIONS */
+static int do_mount(char **w)
+{
+	unsigned long flags = 0;
+	char *data = w[3];
+	int ret = setup_mkdirs(w[2]);
+
+	if (!strncmp(data, "ro", 2) && (!data[2] || data[2] == ',')) {
+		flags = MS_RDONLY;
+		data += data[2] ? 3 : 2;
+	}
+	if (!ret && mount(w[1], w[2], w[0], flags, data) < 0)
+		ret = -errno;
+	return ret;
+}
+
+static const struct directive {
+	const char *name;
+	int words; /* behind the name */
+	int (*run)(char **words);
+} directives[] = {
+	{ "mount", 4, do_mount },
+};
+
+static int hex(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Decodes %xx in place. */
+static void unescape(char *p)
+{
+	char *out = p;
+
+	for (; *p; p++)
+		if (*p == '%' && hex(p[1]) >= 0 && hex(p[2]) >= 0) {
+			*out++ = (char)(hex(p[1]) << 4 | hex(p[2]));
+			p += 2;
+		} else {
+			*out++ = *p;
+		}
+	*out = 0;
+}
+
+static void setup_line(char *line)
+{
+	char *word[WORDS_MAX], *p = line;
+	int n = 0, ret = -ENOSYS;
+
+	while (n < WORDS_MAX && (word[n] = strsep(&p, "\t")))
+		unescape(word[n++]);
+	for (size_t i = 0; i < GUEST_LEN(directives); i++)
+		if (!strcmp(word[0], directives[i].name) && n - 1 == directives[i].words)
+			ret = directives[i].run(word + 1);
+	if (ret)
+		say("%s %s: %s", word[0], n > 3 ? word[3] : n > 1 ? word[1] : "", strerror(-ret));
+}
+
+void setup_lines(void)
+{
+	char *list, *p;
+	size_t len;
+
+	if (text_read(WIRE_SETUP_FILE, &list, &len) < 0)
+		return;
+	p = list;
+	for (char *line; (line = strsep(&p, "\n"));)
+		if (*line)
+			setup_line(line);
+	free(list);
+}
+
 int setup_mkdirs(const char *path)
 {
 	char *copy = strdup(path);

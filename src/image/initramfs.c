@@ -666,6 +666,9 @@ static int compose(struct composer *c, struct initramfs_sizes *s)
 		ret = add_etc(c);
 	if (!ret)
 		ret = finish_spec(c);
+	if (!ret && c->cfg->setup)
+		ret = cpio_file(c->cpio, WIRE_SETUP_FILE, 0644, c->cfg->setup, c->cfg->setup_len,
+				c->e);
 	s->base += cpio_size(c->cpio) - at;
 	return ret;
 }

@@ -26,6 +26,8 @@ struct initramfs_cfg {
 	const char *port;	     /* device of the command port; NULL: output to the console */
 	const char *modules_dir;     /* lib/modules/RELEASE of the kernel; needed if @modules is */
 	const char *const *modules;  /* names, NULL-terminated; may be NULL */
+	const void *setup;	     /* WIRE_SETUP_FILE; NULL: none */
+	size_t setup_len;
 	const struct initramfs_include *include;
 	size_t n_include;
 	bool stdin_null;     /* the command's input is /dev/null, not the port */

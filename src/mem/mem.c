@@ -250,6 +250,19 @@ void *mem_ptr(struct mem *m, gpa_t gpa, size_t len)
 	return m->host[i] + (gpa - m->r[i].base);
 }
 
+void *mem_span(struct mem *m, gpa_t gpa, size_t len, size_t *ret_len)
+{
+	if (find(m, gpa) == m->n)
+		return NULL;
+	return chunk(m, gpa, len, ret_len);
+}
+
+void mem_wrote(struct mem *m, gpa_t gpa, size_t len)
+{
+	if (len && m->written)
+		m->written(m->written_opaque, gpa, len);
+}
+
 void mem_set_observer(struct mem *m, void (*written)(void *opaque, gpa_t gpa, size_t len),
 		      void *opaque)
 {

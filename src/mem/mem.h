@@ -47,11 +47,20 @@ int mem_fill(struct mem *m, gpa_t gpa, u8 byte, size_t len) attr_nodiscard;
 void *mem_ptr(struct mem *m, gpa_t gpa, size_t len);
 
 /*
+ * The host address of @gpa, and in *ret_len how many of the @len bytes from there on are contiguous
+ * on the host (as many as the region of @gpa has); NULL if @gpa is not RAM. For buffers that cross
+ * from one region to the next.
+ */
+void *mem_span(struct mem *m, gpa_t gpa, size_t len, size_t *ret_len);
+
+/*
  * Writers other than the CPU (devices, loaders) go through mem_write, which tells the observer of
  * each page written, so that an engine can drop code it has decoded from it. At most one observer.
  */
 void mem_set_observer(struct mem *m, void (*written)(void *opaque, gpa_t gpa, size_t len),
 		      void *opaque);
+/* Tells the observer of bytes that were written through mem_ptr or mem_span. On the VM's thread. */
+void mem_wrote(struct mem *m, gpa_t gpa, size_t len);
 
 /*
  * A digest of RAM contents: XXH3-128 over (address, page) of every page that is not all zero, in

@@ -13,6 +13,9 @@
  * always ready (a file) does not come through here at all: its bytes are read where the guest asks
  * for them, and the run stays exact.
  *
+ * What the VM's gate (base/gate.h) waits for is one more descriptor. It stays readable until the
+ * engine has dispatched, so it is not waited for until the engine says so (io_watch_again).
+ *
  * Two descriptors wake a waiter: `wake` this thread (room in the ring, or the end), `ended` the
  * engine's thread out of a write that blocks, for instance into a pipe that nobody reads.
  */
@@ -54,6 +57,7 @@ struct io {
 	u8 ring[RING];
 	size_t head, n;
 	bool in_eof, quit;
+	bool watch_ready; /* and the engine has not been there yet: not waited for */
 	struct io_events ev;
 };
 
@@ -172,6 +176,7 @@ static void *io_main(void *opaque)
 		bool quit = io->quit;
 		bool reads = io->cfg.in_fd >= 0 && !io->in_eof;
 		size_t room = RING - io->n;
+		int watch = io->watch_ready ? -1 : io->cfg.watch_fd;
 		pthread_mutex_unlock(&io->lock);
 		if (quit)
 			return NULL;
@@ -180,6 +185,7 @@ static void *io_main(void *opaque)
 			{ .fd = io->sig, .events = POLLIN },
 			{ .fd = io->timer, .events = POLLIN },
 			{ .fd = reads && room > 1 ? io->cfg.in_fd : -1, .events = POLLIN },
+			{ .fd = watch, .events = POLLIN },
 		};
 		if (poll(p, ARRAY_LEN(p), -1) < 0)
 			continue;
@@ -197,6 +203,12 @@ static void *io_main(void *opaque)
 		}
 		if (p[3].revents)
 			take_input(io, room);
+		if (p[4].revents) {
+			pthread_mutex_lock(&io->lock);
+			io->watch_ready = true;
+			pthread_mutex_unlock(&io->lock);
+			io->cfg.kick(io->cfg.opaque);
+		}
 	}
 }
 
@@ -290,6 +302,18 @@ void io_events(struct io *io, struct io_events *ret)
 	ret->eof = io->in_eof && !io->n;
 	io->ev.resized = false;
 	pthread_mutex_unlock(&io->lock);
+}
+
+void io_watch_again(struct io *io)
+{
+	bool was;
+
+	pthread_mutex_lock(&io->lock);
+	was = io->watch_ready;
+	io->watch_ready = false;
+	pthread_mutex_unlock(&io->lock);
+	if (was)
+		notify(io->wake);
 }
 
 size_t io_peek(struct io *io, u8 *ret, size_t max)

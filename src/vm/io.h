@@ -23,6 +23,7 @@ struct io_cfg {
 	int in_fd;		    /* a stream or terminal to read from; -1: none */
 	bool escape;		    /* Ctrl-A X ends the VM, Ctrl-A Ctrl-A is one Ctrl-A */
 	u64 timeout_ns;		    /* of host time from io_start; 0: none */
+	int watch_fd;		    /* kick when it is readable; -1: none. See io_watch_again */
 	void (*kick)(void *opaque); /* called on the I/O thread when there is something new */
 	void *opaque;
 };
@@ -40,6 +41,9 @@ struct io_events {
 int io_start(const struct io_cfg *cfg, struct err *e, struct io **ret);
 /* Joins the thread and frees everything. NULL is legal. */
 void io_stop(struct io *io);
+
+/* What made watch_fd readable has been dealt with: wait for it once more. */
+void io_watch_again(struct io *io);
 
 void io_events(struct io *io, struct io_events *ret);
 /* Copies up to @max bytes of the input, without removing them. */

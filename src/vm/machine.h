@@ -12,6 +12,7 @@
 #include "board/topology.h"
 #include "cpu/engine.h"
 #include "image/kernel.h"
+#include "vm/devices.h"
 
 struct machine;
 
@@ -33,9 +34,11 @@ struct machine_cfg {
 	u64 code_cache; /* bytes of translated code; 0: the default */
 	u32 mips;
 	u64 seed;
-	s64 rtc_base;	/* Unix time at power-on */
-	int debug_exit; /* port number, or -1 */
-	unsigned virtio_slots;
+	s64 rtc_base;		    /* Unix time at power-on */
+	int debug_exit;		    /* port number, or -1 */
+	const struct vm_devs *devs; /* opened; NULL: none */
+	struct gate *gate;	    /* NULL: nothing enters from the host */
+	bool virtio_cmdline;	    /* the command line names the devices: ACPI does not */
 	const struct kernel_image *kernel;
 	const void *initrd;
 	size_t initrd_size;
@@ -73,6 +76,11 @@ u64 machine_now(struct machine *m); /* ns of guest time */
 #define MACHINE_DIGEST_LEN 32
 /* A digest of RAM, vCPUs and devices as hexadecimal text. */
 int machine_digest(struct machine *m, struct err *e, char ret[MACHINE_DIGEST_LEN + 1]);
+/*
+ * The devices that their drivers have broken and not reset: why, a call each.
+ */
+void machine_faults(struct machine *m, void (*line)(void *o, const char *dev, const char *why),
+		    void *o);
 /* Counters, a call each. */
 void machine_stats(struct machine *m, void (*line)(void *o, const char *name, u64 val), void *o);
 
@@ -80,6 +88,8 @@ void machine_stats(struct machine *m, void (*line)(void *o, const char *name, u6
 u64 machine_mem_floor(const struct kernel_image *k, u64 initrd, u32 cpus);
 /* Orrery's own part of the kernel command line. */
 const char *machine_default_cmdline(bool verbose);
+/* Appends " virtio_mmio.device=..." for slots 0 to @n - 1 to a command line. 0 or -ENOMEM. */
+int machine_virtio_cmdline(struct buf *out, unsigned n);
 int machine_check_model(const char *name, struct err *e);
 
 #endif

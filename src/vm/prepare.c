@@ -27,6 +27,7 @@
 
 #define INITRD_MAX (2ull << 30)
 #define ENV_MAX 256u
+#define MODULES_MAX 256u
 #define PORT "/dev/ttyS1"
 #define UNPACK_GUESS 4u /* a compressed initrd grows by about this */
 #define CPIO_MAGIC "07070"
@@ -77,6 +78,17 @@ static int prepare_clock(const struct vm_cfg *cfg, struct err *e, struct prepare
 		      : p->real_clock ? (s64)time(NULL)
 				      : VM_RTC_BASE_DEFAULT;
 	return 0;
+}
+
+static int prepare_devs(const struct vm_cfg *cfg, struct err *e, const struct prepared *p)
+{
+	struct vm_dev_host host = { .cpus = topo_cpus(&p->topo),
+				    .mem = p->mem,
+				    .exact = !p->real_clock,
+				    .seed = p->seed,
+				    .err_fd = cfg->err_fd };
+
+	return vm_devs_open(cfg->devs, &host, e);
 }
 
 static int prepare_topo(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
@@ -149,9 +161,29 @@ static int fill_env(const struct vm_cfg *cfg, const struct prepared *p, char *te
 	return 0;
 }
 
+/*
+ * What the user named, then the devices' drivers. A kernel without modules must have those built
+ * in; if it does not, the guest shows.
+ */
+static int fill_modules(const struct vm_cfg *cfg, const struct prepared *p, const char **list,
+			struct err *e)
+{
+	size_t n = 0;
+
+	for (const char *const *m = cfg->modules; m && *m; m++) {
+		if (n + 1 == MODULES_MAX)
+			return err_set(e, -E2BIG, "--module: too many");
+		list[n++] = *m;
+	}
+	list[n] = NULL;
+	if (!cfg->devs || !p->file.modules)
+		return 0;
+	return vm_devs_modules(cfg->devs, list + n, MODULES_MAX - n, e);
+}
+
 static int compose(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 {
-	const char *env[ENV_MAX + 1];
+	const char *env[ENV_MAX + 1], *modules[MODULES_MAX];
 	char cwd[PATH_MAX], term[128], port[] = PORT;
 	struct initramfs_cfg ic = {
 		.argv = cfg->argv,
@@ -160,23 +192,33 @@ static int compose(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 		.ld_library_path = getenv("LD_LIBRARY_PATH"),
 		.port = cfg->argv ? port : NULL,
 		.modules_dir = p->file.modules,
-		.modules = cfg->modules,
+		.modules = modules,
 		.include = cfg->include,
 		.n_include = cfg->n_include,
 		.stdin_null = cfg->argv && !cfg->tty && p->input == INPUT_NULL,
 		.tty = cfg->argv ? cfg->tty : p->input == INPUT_TERMINAL,
 	};
+	struct buf setup = { 0 };
 	int r = fill_env(cfg, p, term, sizeof(term), env, e);
 
+	if (r == 0)
+		r = fill_modules(cfg, p, modules, e);
+	if (r == 0 && cfg->devs)
+		r = vm_devs_guest(cfg->devs, &setup, e);
 	if (r < 0)
-		return r;
+		goto out;
+	ic.setup = setup.data;
+	ic.setup_len = setup.len;
 	/* A directory that was removed, or is the kernel's own: there is no such place. */
 	if (getcwd(cwd, sizeof(cwd)) && cwd[0] == '/')
 		ic.cwd = cwd;
 	if (ic.tty)
 		term_size((int[]){ cfg->in_fd, cfg->out_fd }, 2, &ic.rows, &ic.cols);
 	p->shell = !cfg->argv;
-	return initramfs_compose(&ic, e, &p->sizes, &p->initrd);
+	r = initramfs_compose(&ic, e, &p->sizes, &p->initrd);
+out:
+	buf_fini(&setup);
+	return r;
 }
 
 /* --- memory ---------------------------------------------------------------------------------- */
@@ -229,6 +271,8 @@ static int prepare_cmdline(const struct vm_cfg *cfg, struct err *e, struct prepa
 	const char *more = cfg->append ? cfg->append : "";
 	int r = buf_printf(&p->cmdline, "%s%s%s", ours, *ours && *more ? " " : "", more);
 
+	if (r == 0 && cfg->virtio_cmdline && cfg->devs)
+		r = machine_virtio_cmdline(&p->cmdline, cfg->devs->n);
 	if (r == 0)
 		r = buf_add(&p->cmdline, "", 1);
 	return r < 0 ? err_set(e, r, "out of memory") : 0;
@@ -259,6 +303,8 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 		r = prepare_kernel(cfg, e, p);
 	if (r == 0)
 		r = prepare_clock(cfg, e, p);
+	if (r == 0 && cfg->devs)
+		r = prepare_devs(cfg, e, p);
 	if (r == 0 && cfg->initrd)
 		r = read_initrd(cfg, e, p);
 	else if (r == 0 && p->linux_guest)

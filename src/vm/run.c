@@ -212,6 +212,9 @@ static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struc
 		.initrd = p->initrd.data,
 		.initrd_size = p->initrd.len,
 		.cmdline = (const char *)p->cmdline.data,
+		.devs = cfg->devs,
+		.gate = session_gate(s),
+		.virtio_cmdline = cfg->virtio_cmdline,
 		.tx = session_tx,
 		.rx_space = session_rx_space,
 		.opaque = s,
@@ -233,6 +236,13 @@ static void say_setup(const struct vm_cfg *cfg, const struct prepared *p)
 		p->kernel->version, p->initrd.len >> 10, (unsigned long long)p->mem >> 20, shape,
 		p->real_clock ? "real" : "virtual", (unsigned long long)p->seed,
 		(const char *)p->cmdline.data);
+}
+
+static void say_fault(void *opaque, const char *dev, const char *why)
+{
+	const struct vm_cfg *cfg = opaque;
+
+	dprintf(cfg->err_fd, "orrery: the guest's driver broke %s: %s\n", dev, why);
 }
 
 /* Creates the file that --console names; -1 in *ret without one. */
@@ -287,6 +297,8 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 	if (wants_tail(cfg, r))
 		conlog_last(session_console(s), TAIL_LINES, r->tail);
 	machine_stats(m, add_stat, r);
+	if (cfg->verbose)
+		machine_faults(m, say_fault, (void *)cfg);
 	if (cfg->digest)
 		rc = machine_digest(m, e, r->digest);
 out:

@@ -48,6 +48,8 @@ struct vm_cfg {
 	const struct initramfs_include *include;
 	size_t n_include;
 	const char *const *modules; /* NULL-terminated; may be NULL */
+	struct vm_devs *devs;	    /* opened by vm_run; NULL: none */
+	bool virtio_cmdline;	    /* name them on the command line instead of in ACPI */
 
 	const char *console; /* a file for what the guest's console says; NULL: none */
 	bool verbose;	     /* the kernel's messages on err_fd */

@@ -9,6 +9,7 @@
  *	COM1 -> conlog, --console file, and stdout (console mode) or stderr (--verbose)
  *	COM2 -> cmdport -> stdout, stderr; cmdport's answers -> `wire` -> COM2
  *	file   --read(2) where the guest asks for it----------> cmdport or COM1
+ *	back ends of devices -> I/O thread -> gate, dispatched in the poll callback
  *	stream, terminal -> I/O thread -> ring -> poll callback -> cmdport or COM1
  *
  * Output is collected and written when the guest reaches the end of its turn: a UART gives one
@@ -45,6 +46,7 @@ struct session {
 	struct session_cfg cfg;
 	struct machine *m; /* while it runs */
 	struct io *io;
+	struct gate *gate;
 	struct cmdport *port;
 	struct conlog console;
 	struct out out, err, file;
@@ -72,6 +74,19 @@ static void stop(struct session *s, enum session_stop why)
 }
 
 static void feed_console(struct session *s);
+
+/* An idle guest waits at the host's pace while something may still come from there. */
+static void update_live(struct session *s)
+{
+	if (s->m)
+		machine_set_live(s->m, s->cfg.live || gate_held(s->gate));
+}
+
+static void end_live(struct session *s)
+{
+	s->cfg.live = false;
+	update_live(s);
+}
 
 static void protocol_broken(struct session *s, const char *fault)
 {
@@ -210,7 +225,7 @@ static void feed_command(struct session *s)
 	if (s->in_eof && !s->eof_told) {
 		s->eof_told = true;
 		cmdport_stdin_eof(s->port);
-		machine_set_live(s->m, false);
+		end_live(s);
 	}
 }
 
@@ -227,7 +242,7 @@ static size_t end_of_input(struct session *s, u8 *buf)
 
 	if (!s->eof_told) {
 		s->eof_told = true;
-		machine_set_live(s->m, false);
+		end_live(s);
 		if (s->cfg.shell && s->last && s->last != '\n')
 			buf[n++] = '\n';
 	}
@@ -355,6 +370,8 @@ static void on_poll(void *opaque)
 		else
 			feed_console(s);
 	}
+	gate_dispatch(s->gate);
+	io_watch_again(s->io);
 	flush_all(s);
 }
 
@@ -367,10 +384,16 @@ static void on_io(void *opaque)
 		machine_kick(m);
 }
 
+static void on_held(void *opaque, bool held)
+{
+	update_live(opaque);
+}
+
 int session_new(const struct session_cfg *cfg, struct err *e, struct session **ret)
 {
 	bool threaded = cfg->input == INPUT_STREAM || cfg->input == INPUT_TERMINAL;
 	struct session *s = calloc(1, sizeof(*s));
+	struct gate_cfg gc = { .kick = on_io, .held = on_held, .opaque = s };
 	struct io_cfg ic = { .in_fd = threaded ? cfg->in_fd : -1,
 			     .escape = cfg->input == INPUT_TERMINAL && (!cfg->command || cfg->tty),
 			     .timeout_ns = cfg->timeout_ns,
@@ -388,6 +411,12 @@ int session_new(const struct session_cfg *cfg, struct err *e, struct session **r
 		session_free(s);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
+	r = gate_new(&gc, &s->gate);
+	if (r < 0) {
+		session_free(s);
+		return err_sys(e, r, "cannot watch the devices' back ends");
+	}
+	ic.watch_fd = gate_fd(s->gate);
 	r = io_start(&ic, e, &s->io);
 	if (r < 0) {
 		session_free(s);
@@ -402,7 +431,7 @@ enum engine_exit session_run(struct session *s, struct machine *m)
 	enum engine_exit why;
 
 	__atomic_store_n(&s->m, m, __ATOMIC_RELEASE);
-	machine_set_live(m, s->cfg.live);
+	update_live(s);
 	/* What came before there was a machine to kick. */
 	machine_kick(m);
 	if (!s->cfg.command)
@@ -427,7 +456,13 @@ void session_free(struct session *s)
 		return;
 	session_close(s);
 	cmdport_free(s->port);
+	gate_free(s->gate);
 	free(s);
+}
+
+struct gate *session_gate(struct session *s)
+{
+	return s->gate;
 }
 
 enum session_stop session_stopped(const struct session *s)

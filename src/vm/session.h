@@ -6,6 +6,7 @@
 #define ORR_VM_SESSION_H
 
 #include "base/err.h"
+#include "base/gate.h"
 #include "vm/cmdport.h"
 #include "vm/conlog.h"
 #include "vm/io.h"
@@ -43,6 +44,9 @@ int session_new(const struct session_cfg *cfg, struct err *e, struct session **r
 /* Ends the waiting; the state stays for the functions below. */
 void session_close(struct session *s);
 void session_free(struct session *s);
+
+/* Where devices' back ends enter the VM's thread; the session's. */
+struct gate *session_gate(struct session *s);
 
 /* The machine's callbacks (struct machine_cfg), with the session as opaque. */
 void session_tx(void *opaque, enum machine_port port, const u8 *bytes, size_t n);

@@ -146,7 +146,7 @@ static gpa_t acpi_dsdt(struct image *im)
 	dsdt_isa(&a, "COM1", "PNP0501", 1, X86_COM1_PORT, X86_COM_PORTS, X86_COM1_GSI);
 	dsdt_isa(&a, "COM2", "PNP0501", 2, X86_COM2_PORT, X86_COM_PORTS, X86_COM2_GSI);
 	dsdt_isa(&a, "RTC", "PNP0B00", 0, X86_CMOS_PORT, X86_CMOS_PORTS, X86_CMOS_GSI);
-	for (unsigned i = 0; i < im->in->virtio_slots; i++)
+	for (unsigned i = 0; !im->in->virtio_hidden && i < im->in->virtio_slots; i++)
 		dsdt_virtio(&a, i);
 	aml_end(&a, sb);
 	im->rc = a.rc;

@@ -15,6 +15,7 @@ struct x86_tables_in {
 	const struct mem_region *regions; /* as x86_mem_layout made them */
 	unsigned nregions;
 	unsigned virtio_slots; /* slots with a device behind them, from slot 0; 0..32 */
+	bool virtio_hidden;    /* in the MP table only: the command line names them */
 };
 
 /*

@@ -17,6 +17,7 @@
 #include "dev/lapic.h"
 #include "dev/rtc.h"
 #include "dev/uart16550.h"
+#include "virtio/mmio.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -24,7 +25,11 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define DEVICES_MAX 16
+#define BOARD_DEVICES 16
+#define DEVICES_MAX (BOARD_DEVICES + VM_DEVS_MAX * (VDEV_DEVICES + 1))
+
+_Static_assert(VM_DEVS_MAX == X86_VIRTIO_SLOTS, "a device, a slot");
+_Static_assert(VIRTIO_MMIO_LEN == X86_VIRTIO_LEN, "what ACPI says is what is there");
 
 struct port_ctx {
 	struct machine *m;
@@ -47,6 +52,9 @@ struct machine {
 	struct i8042 *i8042;
 	struct acpi_pm *pm;
 	struct debug_exit *dbg;
+	struct vdev *vdev[VM_DEVS_MAX];
+	struct virtio_mmio *mmio[VM_DEVS_MAX];
+	unsigned n_vdev;
 	struct device dev[DEVICES_MAX]; /* in the order they were created */
 	unsigned ndev;
 	bool exited;
@@ -242,6 +250,40 @@ static int add_devices(struct machine *m)
 		       &debug_exit_bus_ops, m->dbg, "debug-exit");
 }
 
+/* Each device another stream, and another VM seed other streams (SplitMix64's increment). */
+static u64 device_seed(const struct machine *m, unsigned slot)
+{
+	return (m->cfg.seed ^ 0x76697274696full) + 0x9e3779b97f4a7c15ull * ((u64)slot << 32 | 1);
+}
+
+static int add_virtio(struct machine *m, const struct vm_dev *d, struct err *e)
+{
+	unsigned slot = m->n_vdev;
+	struct vdev_env env = { .mem = m->mem,
+				.clk = soft_gclock(m->soft),
+				.gate = m->cfg.gate,
+				.exact = m->cfg.clock == MACHINE_CLOCK_VIRTUAL,
+				.seed = device_seed(m, slot) };
+	struct irq_line irq = ioapic_line(m->ioapic, X86_VIRTIO_GSI + slot);
+	struct device own[VDEV_DEVICES];
+	int r = d->kind->create(d->dev, &env, e, &m->vdev[slot]);
+
+	if (r < 0)
+		return r;
+	m->n_vdev++;
+	r = virtio_mmio_new(m->vdev[slot], &irq, &m->mmio[slot]);
+	if (r == 0)
+		r = bus_add(m->bus, BUS_MMIO, X86_VIRTIO_BASE + slot * X86_VIRTIO_STRIDE,
+			    X86_VIRTIO_LEN, &virtio_mmio_bus_ops, m->mmio[slot], "virtio-mmio");
+	if (r < 0)
+		return err_sys(e, r, "cannot create the device of --%s", d->kind->name);
+	add_device(m, virtio_mmio_device(m->mmio[slot]));
+	vdev_devices(m->vdev[slot], own);
+	for (unsigned i = 0; i < VDEV_DEVICES; i++)
+		add_device(m, own[i]);
+	return 0;
+}
+
 /*
  * A kernel that resets through the firmware jumps to FFFF:0 in real mode (Linux does, on a
  * hardware-reduced ACPI machine). Firmware here is: MOV DX, 604h; MOV AL, 1; OUT DX, AL; HLT; JMP.
@@ -257,7 +299,8 @@ static int load(struct machine *m, struct err *e)
 	struct x86_tables_in ti = { .topo = m->cfg.topo,
 				    .regions = m->regions,
 				    .nregions = m->nregions,
-				    .virtio_slots = m->cfg.virtio_slots };
+				    .virtio_slots = m->n_vdev,
+				    .virtio_hidden = m->cfg.virtio_cmdline };
 	struct x86_boot_in bi = { .kernel = m->cfg.kernel,
 				  .initrd = m->cfg.initrd,
 				  .initrd_size = m->cfg.initrd_size,
@@ -314,7 +357,10 @@ int machine_new(const struct machine_cfg *cfg, struct err *e, struct machine **r
 		err_sys(e, r, "cannot create the devices");
 		goto fail;
 	}
-	r = load(m, e);
+	for (unsigned i = 0; r == 0 && cfg->devs && i < cfg->devs->n; i++)
+		r = add_virtio(m, &cfg->devs->dev[i], e);
+	if (r == 0)
+		r = load(m, e);
 	if (r < 0)
 		goto fail;
 	*ret = m;
@@ -328,6 +374,11 @@ void machine_free(struct machine *m)
 {
 	if (!m)
 		return;
+	/* Back ends first: their workers use guest memory. */
+	for (unsigned i = 0; i < m->n_vdev; i++) {
+		virtio_mmio_free(m->mmio[i]);
+		vdev_free(m->vdev[i]);
+	}
 	debug_exit_free(m->dbg);
 	acpi_pm_free(m->pm);
 	i8042_free(m->i8042);
@@ -417,7 +468,43 @@ int machine_digest(struct machine *m, struct err *e, char ret[MACHINE_DIGEST_LEN
 
 void machine_stats(struct machine *m, void (*line)(void *o, const char *name, u64 val), void *o)
 {
+	struct vdev_stats sum = { 0 };
+
 	soft_stats(m->soft, line, o);
+	for (unsigned i = 0; i < m->n_vdev; i++) {
+		struct vdev_stats s = vdev_stats(m->vdev[i]);
+
+		sum.notified += s.notified;
+		sum.interrupts += s.interrupts;
+	}
+	if (m->n_vdev) {
+		line(o, "virtio_notifications", sum.notified);
+		line(o, "virtio_interrupts", sum.interrupts);
+	}
+	for (unsigned i = 0; i < m->n_vdev; i++)
+		if (m->cfg.devs->dev[i].kind->stats)
+			m->cfg.devs->dev[i].kind->stats(m->cfg.devs->dev[i].dev, line, o);
+}
+
+void machine_faults(struct machine *m, void (*line)(void *o, const char *dev, const char *why),
+		    void *o)
+{
+	for (unsigned i = 0; i < m->n_vdev; i++)
+		if (vdev_fault(m->vdev[i]))
+			line(o, vdev_name(m->vdev[i]), vdev_fault(m->vdev[i]));
+}
+
+int machine_virtio_cmdline(struct buf *out, unsigned n)
+{
+	int r = 0;
+
+	/* SIZE@BASE:IRQ, as the driver's parameter has it; without ACPI the MP table names pins. */
+	for (unsigned i = 0; r == 0 && i < n; i++)
+		r = buf_printf(out, " virtio_mmio.device=0x%llx@0x%llx:%u",
+			       (unsigned long long)X86_VIRTIO_LEN,
+			       (unsigned long long)(X86_VIRTIO_BASE + i * X86_VIRTIO_STRIDE),
+			       X86_VIRTIO_GSI + i);
+	return r;
 }
 
 u64 machine_mem_floor(const struct kernel_image *k, u64 initrd, u32 cpus)

@@ -2,7 +2,7 @@
 /*
  * values.c - reads the values of options: numbers, sizes, durations, dates
  */
-#include "values.h"
+#include "base/values.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -108,4 +108,31 @@ int value_time(const char *opt, const char *text, struct err *e, s64 *ret)
 			       opt, text);
 	*ret = (s64)t;
 	return 0;
+}
+
+int value_piece(const char *opt, const char **list, char *piece, size_t size, struct err *e,
+		const char **ret_val)
+{
+	const char *p = *list;
+	size_t n = 0;
+	char *eq;
+
+	if (!*p)
+		return 0;
+	for (; *p && (*p != ',' || p[1] == ','); p++) {
+		p += *p == ',';
+		if (n + 1 == size)
+			return err_set(e, -EINVAL, "%s: %.40s... is too long", opt, *list);
+		piece[n++] = *p;
+	}
+	piece[n] = 0;
+	if (!n || (*p && !p[1]))
+		return err_set(e, -EINVAL, "%s: there is nothing between two commas, or behind one",
+			       opt);
+	eq = strchr(piece, '=');
+	if (eq)
+		*eq = 0;
+	*list = *p ? p + 1 : p;
+	*ret_val = eq ? eq + 1 : NULL;
+	return 1;
 }

@@ -4,8 +4,8 @@
  *
  * Each takes the option's name for the message. 0 and *ret, or -EINVAL with a message.
  */
-#ifndef ORR_CMD_VALUES_H
-#define ORR_CMD_VALUES_H
+#ifndef ORR_BASE_VALUES_H
+#define ORR_BASE_VALUES_H
 
 #include "base/err.h"
 
@@ -17,5 +17,14 @@ int value_size(const char *opt, const char *text, struct err *e, u64 *ret);
 int value_seconds(const char *opt, const char *text, struct err *e, u64 *ret);
 /* Unix seconds, or "YYYY-MM-DD" with an optional "THH:MM:SS" and "Z": always UTC. */
 int value_time(const char *opt, const char *text, struct err *e, s64 *ret);
+
+/*
+ * The pieces of "WORD,KEY=VALUE,FLAG": *list is advanced behind one piece, which is copied to
+ * @piece (NUL-terminated, at most @size - 1 bytes) and cut at its first '='. *ret_val points to
+ * what follows, or is NULL for a piece without '='. 1; 0 at the end of the list; -EINVAL with a
+ * message for an empty or overlong piece. A comma in a value is written as two.
+ */
+int value_piece(const char *opt, const char **list, char *piece, size_t size, struct err *e,
+		const char **ret_val);
 
 #endif
