@@ -106,9 +106,32 @@ static const struct option_def options[] = {
 	{ "stats", 0, NULL, "counters and times on standard error at the end", OPT_STATS },
 	{ "digest", 0, NULL, "a hash of RAM, vCPUs and devices on standard error at the end",
 	  OPT_DIGEST },
+	{ "virtio-cmdline", 0, NULL,
+	  "names devices as virtio_mmio.device=..., for kernels without ACPI", OPT_VIRTIO_CMDLINE },
 	{ "help", 'h', NULL, "this list", OPT_HELP },
 	{ 0 },
 };
+
+/* The options above, then those of the kinds of devices. */
+static struct option_def all_options[ARRAY_LEN(options) + VM_DEVS_MAX];
+
+static void fill_options(void)
+{
+	unsigned n = 0;
+
+	for (const struct option_def *d = options; d->name; d++)
+		all_options[n++] = *d;
+	for (unsigned i = 0; vm_dev_kinds[i]; i++) {
+		const struct vm_dev_kind *k = vm_dev_kinds[i];
+
+		BUG_IF(n + 1 >= ARRAY_LEN(all_options));
+		all_options[n++] = (struct option_def){ .name = k->name,
+							.key = k->key,
+							.arg = k->arg,
+							.help = k->help,
+							.id = OPT_DEVICE + (int)i };
+	}
+}
 
 static const char intro[] =
 	"usage: orrery run [OPTION...] [-- COMMAND [ARG...]]\n"
