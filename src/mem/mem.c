@@ -60,7 +60,7 @@ static int check_regions(const struct mem_region *r, unsigned n, struct err *e, 
 		if (i && r[i].base < r[i - 1].base + r[i - 1].size)
 			return err_set(e, -EINVAL, "guest memory region %u overlaps the one before",
 				       i);
-		size += r[i].size;
+		size += r[i].window ? 0 : r[i].size;
 	}
 	*ret_size = size;
 	return 0;
@@ -330,7 +330,8 @@ int mem_digest(struct mem *m, struct err *e, struct mem_digest *ret)
 	if (sysconf(_SC_PAGESIZE) == (long)GUEST_PAGE_SIZE)
 		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	for (unsigned i = 0; i < m->n; i++)
-		digest_region(m, i, fd, h);
+		if (!m->r[i].window)
+			digest_region(m, i, fd, h);
 	if (fd >= 0)
 		close(fd);
 	d = XXH3_128bits_digest(h);

@@ -21,6 +21,12 @@ struct mem_region {
 	gpa_t base; /* page aligned */
 	u64 size;   /* bytes, a multiple of the page size, > 0 */
 	u32 node;   /* NUMA node */
+	/*
+	 * Not RAM but room for shared memory of devices (virtio 1.2, 2.10), behind all RAM. Zeros,
+	 * until a device maps a file over the host address that mem_ptr gives it (MAP_FIXED, then
+	 * mem_wrote). Not part of the digest.
+	 */
+	bool window;
 };
 
 /*
@@ -32,7 +38,7 @@ void mem_free(struct mem *m);
 
 unsigned mem_region_count(const struct mem *m);
 const struct mem_region *mem_region_get(const struct mem *m, unsigned i);
-u64 mem_size(const struct mem *m); /* bytes of RAM in all regions */
+u64 mem_size(const struct mem *m); /* bytes of RAM in all regions, without windows */
 
 /* 0, or -EFAULT if any byte of [@gpa, @gpa+@len) is not RAM; nothing is copied then. */
 int mem_read(struct mem *m, gpa_t gpa, void *dst, size_t len) attr_nodiscard;

@@ -21,6 +21,13 @@
 #define VDEV_SHM_MAX 4u
 #define VDEV_DEVICES 3u /* entries that vdev_devices fills */
 
+struct vdev;
+
+/* A shared memory region; len 0: none. */
+struct vdev_shm {
+	u64 base, len; /* guest address, bytes */
+};
+
 /* What a device gets of its VM. All borrowed; they outlive it. */
 struct vdev_env {
 	struct mem *mem;
@@ -32,9 +39,12 @@ struct vdev_env {
 	 */
 	bool exact;
 	u64 seed; /* of this device: another for each one of a VM */
+	/*
+	 * Guest memory of the device's own (vm_dev_kind.window), for vdev_cfg.shm; len 0: none. See
+	 * mem_region.window for what may be done with it.
+	 */
+	struct vdev_shm window;
 };
-
-struct vdev;
 
 struct vdev_ops {
 	const char *name; /* static storage, as "virtio-rng" */
@@ -66,10 +76,6 @@ struct vdev_ops {
 	/* The device's own saved struct and its fields (see bus/device.h). NULL: it has none. */
 	void *(*state)(void *dev, unsigned i);
 	const struct field_desc *fields;
-};
-
-struct vdev_shm {
-	u64 base, len; /* guest address; len 0: no such region */
 };
 
 struct vdev_cfg {

@@ -44,6 +44,11 @@ struct vm_dev_kind {
 	 * an error whose message says what failed, why, and what to do.
 	 */
 	int (*open)(void *dev, const struct vm_dev_host *host, struct err *e);
+	/*
+	 * Bytes of guest memory that the device maps files into (virtio-fs DAX), a multiple of
+	 * 2 MiB: they come as vdev_env.window. NULL: none. Asked after open.
+	 */
+	u64 (*window)(void *dev);
 	/* Appends lines for the guest's init to @out (see WIRE_SETUP_FILE). NULL: none. */
 	int (*guest)(void *dev, struct buf *out);
 	/* Makes the virtio device. The machine owns it, and frees it before this one. */

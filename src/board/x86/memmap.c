@@ -12,7 +12,8 @@
 
 #include <errno.h>
 
-_Static_assert(TOPO_NODES_MAX + 1 <= MEM_REGIONS_MAX, "every node and the split at the gap fit");
+_Static_assert(TOPO_NODES_MAX + 2 <= MEM_REGIONS_MAX,
+	       "every node, the split at the gap, and a window of the devices fit");
 
 int x86_mem_layout(const struct topo *t, u64 mem, struct err *e,
 		   struct mem_region ret[MEM_REGIONS_MAX], unsigned *ret_n)

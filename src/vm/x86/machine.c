@@ -38,7 +38,7 @@ struct port_ctx {
 
 struct machine {
 	struct machine_cfg cfg;
-	struct mem_region regions[MEM_REGIONS_MAX];
+	struct mem_region regions[MEM_REGIONS_MAX]; /* RAM; with the window behind it for mem */
 	unsigned nregions;
 	struct mem *mem;
 	struct bus *bus;
@@ -55,6 +55,7 @@ struct machine {
 	struct vdev *vdev[VM_DEVS_MAX];
 	struct virtio_mmio *mmio[VM_DEVS_MAX];
 	unsigned n_vdev;
+	gpa_t window;			/* where the devices' own memory begins */
 	struct device dev[DEVICES_MAX]; /* in the order they were created */
 	unsigned ndev;
 	bool exited;
@@ -256,6 +257,19 @@ static u64 device_seed(const struct machine *m, unsigned slot)
 	return (m->cfg.seed ^ 0x76697274696full) + 0x9e3779b97f4a7c15ull * ((u64)slot << 32 | 1);
 }
 
+/* The part of the window that slot @slot has. */
+static struct vdev_shm window(const struct machine *m, unsigned slot)
+{
+	const struct vm_devs *d = m->cfg.devs;
+	struct vdev_shm w = { .base = m->window };
+
+	for (unsigned i = 0; d && i <= slot && i < d->n; i++) {
+		w.base += w.len;
+		w.len = d->dev[i].kind->window ? d->dev[i].kind->window(d->dev[i].dev) : 0;
+	}
+	return w;
+}
+
 static int add_virtio(struct machine *m, const struct vm_dev *d, struct err *e)
 {
 	unsigned slot = m->n_vdev;
@@ -263,7 +277,8 @@ static int add_virtio(struct machine *m, const struct vm_dev *d, struct err *e)
 				.clk = soft_gclock(m->soft),
 				.gate = m->cfg.gate,
 				.exact = m->cfg.clock == MACHINE_CLOCK_VIRTUAL,
-				.seed = device_seed(m, slot) };
+				.seed = device_seed(m, slot),
+				.window = window(m, slot) };
 	struct irq_line irq = ioapic_line(m->ioapic, X86_VIRTIO_GSI + slot);
 	struct device own[VDEV_DEVICES];
 	int r = d->kind->create(d->dev, &env, e, &m->vdev[slot]);
@@ -325,6 +340,27 @@ static int load(struct machine *m, struct err *e)
 	return 0;
 }
 
+/*
+ * RAM, and behind it one region for what devices share with the guest. Linux maps such memory in
+ * sections of 128 MiB, so it shares none with RAM.
+ */
+static int add_mem(struct machine *m, struct err *e)
+{
+	const struct mem_region *top = &m->regions[m->nregions - 1];
+	const struct vm_devs *d = m->cfg.devs;
+	unsigned n = m->nregions;
+	u64 len = 0;
+
+	m->window = ALIGN_UP(MAX(top->base + top->size, X86_GAP_END), 1ull << 30);
+	for (unsigned i = 0; d && i < d->n; i++)
+		len += window(m, i).len;
+	if (len)
+		m->regions[n++] = (struct mem_region){
+			.base = m->window, .size = len, .node = top->node, .window = true
+		};
+	return mem_new(m->regions, n, e, &m->mem);
+}
+
 int machine_new(const struct machine_cfg *cfg, struct err *e, struct machine **ret)
 {
 	struct machine *m = calloc(1, sizeof(*m));
@@ -336,7 +372,7 @@ int machine_new(const struct machine_cfg *cfg, struct err *e, struct machine **r
 	r = x86_mem_layout(cfg->topo, cfg->mem, e, m->regions, &m->nregions);
 	if (r < 0)
 		goto fail;
-	r = mem_new(m->regions, m->nregions, e, &m->mem);
+	r = add_mem(m, e);
 	if (r < 0)
 		goto fail;
 	r = bus_new(&m->bus);
