@@ -100,7 +100,7 @@ static const struct option_def options[] = {
 	{ "code-cache", 0, "SIZE", "memory for translated code (default 64M)", OPT_CODE_CACHE },
 	{ "rtc-base", 0, "TIME",
 	  "the guest's date at power-on: Unix seconds or YYYY-MM-DDTHH:MM:SSZ", OPT_RTC },
-	{ "cpu-model", 0, "NAME", "x86-64-v2 (default) or x86-64-v1", OPT_CPU_MODEL },
+	{ "cpu-model", 0, "NAME", "x86-64-v2 (default), x86-64-v1, x86-64-v3", OPT_CPU_MODEL },
 	{ "debug-exit", 0, "PORT", "an I/O port (0xf4): the guest ends with status value<<1|1",
 	  OPT_DEBUG_EXIT },
 	{ "stats", 0, NULL, "counters and times on standard error at the end", OPT_STATS },

@@ -25,6 +25,11 @@ CALLS = {
     "op_vec_load": 1,
     "op_vec_store": 1,
     "op_vec_x87": 1,
+    "op_avx_reg": 1,
+    "op_avx_load": 1,
+    "op_avx_load8": 1,
+    "op_avx_store": 1,
+    "op_avx_round_store": 1,
     "try_store": 1,
     "x87_split_store": 1,
     "op_jit": 1,  # into host code

@@ -32,8 +32,9 @@ static void models(void **state)
 	assert_int_equal(m, X86_MODEL_V1);
 	assert_int_equal(x86_model_parse("v2", &e, &m), 0);
 	assert_int_equal(m, X86_MODEL_V2);
-	assert_int_equal(x86_model_parse("x86-64-v3", &e, &m), -ENOTSUP);
-	assert_non_null(strstr(e.msg, "AVX2"));
+	assert_int_equal(x86_model_parse("x86-64-v3", &e, &m), 0);
+	assert_int_equal(m, X86_MODEL_V3);
+	assert_int_equal(x86_model_parse("v2", &e, &m), 0);
 	assert_int_equal(x86_model_parse("host", &e, &m), -ENOTSUP);
 	assert_int_equal(x86_model_parse("486", &e, &m), -EINVAL);
 	assert_int_equal(x86_model_parse("x86-64-", &e, &m), -EINVAL);
@@ -45,6 +46,8 @@ static void features(void **state)
 {
 	struct x86_cpuid_entry e[X86_CPUID_ENTRIES_MAX];
 	const u32 v2_ecx = 1u | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 23;
+	const u32 v3_ecx = 1u << 12 | 1u << 22 | 1u << 28 | 1u << 29; /* FMA, MOVBE, AVX, F16C */
+	const u32 v3_ebx7 = 1u << 3 | 1u << 5 | 1u << 8;	      /* BMI1, AVX2, BMI2 */
 	struct topo t;
 	struct err err;
 
@@ -55,12 +58,21 @@ static void features(void **state)
 		u32 ecx = get(e, n, 1, 0)->ecx, edx = get(e, n, 1, 0)->edx;
 		u32 ebx7 = get(e, n, 7, 0)->ebx;
 
-		assert_int_equal(ecx & v2_ecx, m == X86_MODEL_V2 ? v2_ecx : 0);
-		assert_int_equal(get(e, n, 0x80000001, 0)->ecx & 1, m == X86_MODEL_V2);
-		/* FMA, AES, AVX, MONITOR, PCLMUL, F16C, VMX: none. */
-		assert_int_equal(ecx & (1u << 12 | 1u << 25 | 1u << 28 | 1u << 3 | 1u << 1 |
-					1u << 29 | 1u << 5),
-				 0);
+		assert_int_equal(ecx & v2_ecx, m >= X86_MODEL_V2 ? v2_ecx : 0);
+		assert_int_equal(get(e, n, 0x80000001, 0)->ecx & 1, m >= X86_MODEL_V2);
+		assert_int_equal(ecx & v3_ecx, m >= X86_MODEL_V3 ? v3_ecx : 0);
+		assert_int_equal(ebx7 & v3_ebx7, m >= X86_MODEL_V3 ? v3_ebx7 : 0);
+		assert_int_equal(get(e, n, 0x80000001, 0)->ecx >> 5 & 1, m >= X86_MODEL_V3);
+		/* AES, MONITOR, PCLMUL, VMX; AVX-512: none. */
+		assert_int_equal(ecx & (1u << 25 | 1u << 3 | 1u << 1 | 1u << 5), 0);
+		assert_int_equal(ebx7 & 1u << 16, 0);
+		/* XSAVE: what XCR0 may hold is what leaf 0xD describes. */
+		if (info->cr4_allowed & CR4_OSXSAVE) {
+			assert_int_equal(get(e, n, 0xd, 0)->eax, info->xcr0_allowed);
+			assert_int_equal(get(e, n, 0xd, 0)->ecx,
+					 info->xcr0_allowed & XCR0_AVX ? 832 : 576);
+		}
+		assert_int_equal((get(e, n, 0xd, 2) != NULL), (info->xcr0_allowed & XCR0_AVX) != 0);
 		assert_int_equal(edx & (1u << 28), 0); /* HTT with one CPU */
 		assert_int_equal(edx & 2, 0);	       /* VME */
 		assert_int_equal((ecx >> 26 & 1), (info->cr4_allowed & CR4_OSXSAVE) != 0);

@@ -18,6 +18,8 @@
  */
 #include "diff.h"
 
+#include "cpu/soft/soft.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -30,6 +32,18 @@
 #define TASK_END ((1ull << 47) - 4096) /* Linux: the last user page is never mapped */
 #define CODE_END (DIFF_CODE + DIFF_CODE_PAGES * 4096)
 #define VECTORS 32
+
+bool diff_v3(void)
+{
+	static int v3 = -1;
+
+	if (v3 < 0) {
+		const char *model = getenv("DIFF_MODEL");
+
+		v3 = model && !strcmp(model, "v3");
+	}
+	return v3;
+}
 
 static bool native_twice; /* --native: the host against itself, to test the test */
 static bool all_flags;	  /* --undefined: compare undefined flags too */
@@ -198,6 +212,20 @@ static bool ends_in_fsave(const struct diff_seq *q, const struct diff_result *n)
 static u8 mem_a[DIFF_MEM], mem_b[DIFF_MEM];
 static char last_log[LOG]; /* of the last comparison */
 
+static void compare_ymm(struct cmp *c, const struct diff_result *n, const struct diff_result *g)
+{
+	char name[16];
+	u64 x[2], y[2];
+
+	for (unsigned i = 0; i < 16; i++) {
+		memcpy(x, n->ymmh[i], 16);
+		memcpy(y, g->ymmh[i], 16);
+		snprintf(name, sizeof(name), "ymm%u", i);
+		same(c, name, x[0], y[0]);
+		same(c, name, x[1], y[1]);
+	}
+}
+
 bool diff_check_result(const struct diff_seq *q, FILE *out, struct diff_result *n)
 {
 	static struct diff_result g;
@@ -218,6 +246,7 @@ bool diff_check_result(const struct diff_seq *q, FILE *out, struct diff_result *
 	compare_outcome(&c, q, n, &g);
 	compare_gprs(&c, q, n, &g);
 	compare_fx(&c, q, n, &g);
+	compare_ymm(&c, n, &g);
 	compare_mem(&c, mem_a, mem_b);
 	if (out)
 		fputs(last_log, out);
@@ -503,6 +532,11 @@ int diff_main(int argc, char **argv, u64 default_count)
 	if (WITH_ASAN) {
 		printf("SKIP: random code on the host's CPU hits AddressSanitizer's mappings; a build "
 		       "without SANITIZE=address would un-skip it\n");
+		return EXIT_SKIP;
+	}
+	if (diff_v3() && soft_host_lacks(XCR0_AVX)) {
+		printf("SKIP: this host has no %s; a host with all of x86-64-v3 would un-skip it\n",
+		       soft_host_lacks(XCR0_AVX));
 		return EXIT_SKIP;
 	}
 	if (!native_twice && (ret = guest_open())) {

@@ -80,8 +80,9 @@ struct diff_result {
 	struct diff_state s;
 	enum diff_end end;
 	u8 vector;
-	u32 err; /* error code, 0 where the vector has none */
-	u64 cr2; /* of #PF, else 0 */
+	u32 err;	 /* error code, 0 where the vector has none */
+	u8 ymmh[16][16]; /* upper halves of YMM registers; zero without diff_v3 */
+	u64 cr2;	 /* of #PF, else 0 */
 };
 
 /* --- sequences ---------------------------------------------------------------------------- */
@@ -117,11 +118,15 @@ struct diff_seq {
 	bool no_end; /* runs off the end of the code region instead of into HLT */
 	bool compat; /* 32-bit code, in compatibility mode */
 	struct diff_state init;
+	u8 ymmh[16][16];  /* part of it with diff_v3 */
 	u8 mem[DIFF_MEM]; /* initial contents; the code pages are filled by diff_layout */
 	/* filled by diff_layout */
 	u64 va[DIFF_INSNS_MAX + 1];	  /* of each instruction's bytes, and of the end */
 	u32 undef_in[DIFF_INSNS_MAX + 1]; /* flags undefined before each */
 };
+
+/* Whether the CPU model is x86-64-v3 (DIFF_MODEL=v3 in the environment) and not v2. */
+bool diff_v3(void);
 
 /* What the generator may draw from: 0-terminated list of mnemonics, or NULL for all. */
 struct diff_cfg {

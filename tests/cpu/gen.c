@@ -291,12 +291,7 @@ static void init_mem(struct rng *g, u8 *mem)
 
 /* --- one instruction -------------------------------------------------------------------------- */
 
-struct enc {
-	u8 b[32];
-	unsigned n;
-};
-
-static void put(struct enc *e, u64 v, unsigned size)
+void enc_put(struct enc *e, u64 v, unsigned size)
 {
 	memcpy(e->b + e->n, &v, size);
 	e->n += size;
@@ -319,13 +314,13 @@ static u32 rnd_disp(struct rng *g, unsigned size)
 }
 
 /* ModRM with SIB and displacement. The first 8 immediate bytes behind are random too. */
-static void put_modrm(struct rng *g, struct enc *e, bool want_reg)
+void enc_modrm(struct rng *g, struct enc *e, bool want_reg)
 {
 	unsigned mod = want_reg ? 3 : rnd_below(g, 4);
 	unsigned rm = mod == 3 ? rnd_below(g, 8) : rnd_base(g);
 	unsigned base, index;
 
-	put(e, mod << 6 | rnd_below(g, 8) << 3 | rm, 1);
+	enc_put(e, mod << 6 | rnd_below(g, 8) << 3 | rm, 1);
 	if (mod == 3)
 		return;
 	base = rm;
@@ -334,12 +329,12 @@ static void put_modrm(struct rng *g, struct enc *e, bool want_reg)
 
 		base = rnd_base(g);
 		index = rnd_pct(g, 90) ? idx[rnd_below(g, ARRAY_LEN(idx))] : rnd_below(g, 8);
-		put(e, rnd_below(g, 4) << 6 | index << 3 | base, 1);
+		enc_put(e, rnd_below(g, 4) << 6 | index << 3 | base, 1);
 	}
 	if (mod == 0 && base == 5)
-		put(e, rm == 4 ? rnd_pointer(g) : rnd_disp(g, 4), 4);
+		enc_put(e, rm == 4 ? rnd_pointer(g) : rnd_disp(g, 4), 4);
 	else if (mod)
-		put(e, rnd_disp(g, mod == 1 ? 1 : 4), mod == 1 ? 1 : 4);
+		enc_put(e, rnd_disp(g, mod == 1 ? 1 : 4), mod == 1 ? 1 : 4);
 }
 
 static void put_prefixes(struct rng *g, struct enc *e, unsigned map)
@@ -348,21 +343,21 @@ static void put_prefixes(struct rng *g, struct enc *e, unsigned map)
 	static const u8 mand[] = { 0x66, 0xf3, 0xf2 };
 
 	if (rnd_pct(g, 6))
-		put(e, seg[rnd_below(g, ARRAY_LEN(seg))], 1);
+		enc_put(e, seg[rnd_below(g, ARRAY_LEN(seg))], 1);
 	if (rnd_pct(g, 4))
-		put(e, 0x67, 1);
+		enc_put(e, 0x67, 1);
 	if (rnd_pct(g, 5))
-		put(e, 0xf0, 1);
+		enc_put(e, 0xf0, 1);
 	if (rnd_pct(g, map ? 60 : 20))
-		put(e, mand[map ? rnd_below(g, 3) : rnd_pct(g, 20) ? rnd_below(g, 3) : 0], 1);
+		enc_put(e, mand[map ? rnd_below(g, 3) : rnd_pct(g, 20) ? rnd_below(g, 3) : 0], 1);
 	if (rnd_pct(g, 3))
-		put(e, mand[rnd_below(g, 3)], 1);
+		enc_put(e, mand[rnd_below(g, 3)], 1);
 	if (rnd_pct(g, 2))
-		put(e, seg[rnd_below(g, ARRAY_LEN(seg))], 1);
+		enc_put(e, seg[rnd_below(g, ARRAY_LEN(seg))], 1);
 	if (rnd_pct(g, 50)) {
-		put(e, 0x40 | rnd_below(g, 16), 1);
+		enc_put(e, 0x40 | rnd_below(g, 16), 1);
 		if (rnd_pct(g, 1)) /* a REX that is not last counts for nothing */
-			put(e, 0x66, 1);
+			enc_put(e, 0x66, 1);
 	}
 }
 
@@ -381,35 +376,35 @@ static void put_opcode(struct rng *g, struct enc *e, unsigned map)
 
 	if (map == 0) {
 		if (p < 14)
-			put(e, 0xd8 + rnd_below(g, 8), 1);
+			enc_put(e, 0xd8 + rnd_below(g, 8), 1);
 		else if (p < 34)
-			put(e, hot[rnd_below(g, ARRAY_LEN(hot))], 1);
+			enc_put(e, hot[rnd_below(g, ARRAY_LEN(hot))], 1);
 		else if (p < 50)
-			put(e, rnd_below(g, 0x40), 1);
+			enc_put(e, rnd_below(g, 0x40), 1);
 		else
-			put(e, rnd_below(g, 256), 1);
+			enc_put(e, rnd_below(g, 256), 1);
 		return;
 	}
-	put(e, 0x0f, 1);
+	enc_put(e, 0x0f, 1);
 	if (map == 1) {
-		put(e, rnd_below(g, 256), 1);
+		enc_put(e, rnd_below(g, 256), 1);
 	} else if (map == 2) {
-		put(e, 0x38, 1);
-		put(e, p < 10 ? 0xf0 + rnd_below(g, 2) : rnd_below(g, 0x42), 1);
+		enc_put(e, 0x38, 1);
+		enc_put(e, p < 10 ? 0xf0 + rnd_below(g, 2) : rnd_below(g, 0x42), 1);
 	} else {
 		static const u8 lo[] = { 0x08, 0x14, 0x20, 0x40, 0x60 };
 		static const u8 len[] = { 8, 4, 3, 3, 4 };
 		unsigned i = rnd_below(g, ARRAY_LEN(lo));
 
-		put(e, 0x3a, 1);
-		put(e, lo[i] + rnd_below(g, len[i]), 1);
+		enc_put(e, 0x3a, 1);
+		enc_put(e, lo[i] + rnd_below(g, len[i]), 1);
 	}
 }
 
 /* Immediates: mostly small counts and edges; random bytes behind are dropped by the decoder. */
 static void put_tail(struct rng *g, struct enc *e)
 {
-	put(e, rnd_pct(g, 50) ? rnd_value(g) : rnd(g), 8);
+	enc_put(e, rnd_pct(g, 50) ? rnd_value(g) : rnd(g), 8);
 }
 
 static bool draw(struct rng *g, struct diff_insn *d)
@@ -419,7 +414,7 @@ static bool draw(struct rng *g, struct diff_insn *d)
 
 	put_prefixes(g, &e, map);
 	put_opcode(g, &e, map);
-	put_modrm(g, &e, rnd_pct(g, 25));
+	enc_modrm(g, &e, rnd_pct(g, 25));
 	put_tail(g, &e);
 	memset(d, 0, sizeof(*d));
 	d->target = -1;
@@ -442,6 +437,10 @@ static bool wanted(const struct diff_cfg *cfg, u16 mnemonic)
 static void one(struct rng *g, const struct diff_cfg *cfg, struct diff_insn *d)
 {
 	if (!cfg->only) {
+		if (diff_v3() && rnd_pct(g, 65)) {
+			gen_avx(g, d);
+			return;
+		}
 		if (rnd_pct(g, 22)) {
 			gen_special(g, d);
 			return;
@@ -456,10 +455,14 @@ static void one(struct rng *g, const struct diff_cfg *cfg, struct diff_insn *d)
 		return;
 	}
 	for (unsigned i = 0; i < 200000; i++) {
-		if (rnd_pct(g, 20) ? (gen_special(g, d), true) : draw(g, d)) {
-			if (wanted(cfg, d->mnemonic))
-				return;
-		}
+		if (diff_v3() && rnd_pct(g, 50))
+			gen_avx(g, d);
+		else if (rnd_pct(g, 20))
+			gen_special(g, d);
+		else if (!draw(g, d))
+			continue;
+		if (wanted(cfg, d->mnemonic))
+			return;
 	}
 	gen_mov_imm(g, d); /* the mnemonic is one we never make */
 }
@@ -488,6 +491,9 @@ void diff_gen(struct diff_seq *q, const struct diff_cfg *cfg, u64 seed, u64 inde
 	q->index = index;
 	init_state(&g, &q->init);
 	init_mem(&g, q->mem);
+	if (diff_v3())
+		for (unsigned i = 0; i < 16; i++)
+			rnd_block(&g, q->ymmh[i]);
 	q->n = 1 + rnd_below(&g, cfg->max_insns);
 	for (unsigned i = 0; i < q->n; i++)
 		one(&g, cfg, &q->insn[i]);

@@ -22,6 +22,15 @@ void rnd_block(struct rng *g, u8 *p16);
 bool gen_allowed(struct rng *g, struct diff_insn *d);
 /* An instruction of a shape that random bytes hit too seldom; see special.c. */
 void gen_special(struct rng *g, struct diff_insn *d);
+/* An instruction of x86-64-v3, or bytes that only look like one; see gen_avx.c. */
+void gen_avx(struct rng *g, struct diff_insn *d);
+/* Bytes of an encoding: ModRM with SIB and displacement. */
+struct enc {
+	u8 b[48];
+	unsigned n;
+};
+void enc_put(struct enc *e, u64 v, unsigned size);
+void enc_modrm(struct rng *g, struct enc *e, bool want_reg);
 /* MOV r64, imm64 with a good value. */
 void gen_mov_imm(struct rng *g, struct diff_insn *d);
 

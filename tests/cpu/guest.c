@@ -57,8 +57,21 @@ static const struct x86_cpuid_entry leaves[] = {
 	{ .leaf = 0x80000008, .eax = 0x302e },
 };
 
+static const struct x86_cpuid_entry leaves_v3[] = {
+	{ .leaf = 0, .eax = 7, .ebx = 0x756e6547, .edx = 0x49656e69, .ecx = 0x6c65746e },
+	{ .leaf = 1, .eax = 0x000106a5, .ecx = 0x34d83201, .edx = 0x0789fbff },
+	{ .leaf = 7, .indexed = true, .ebx = 0x000001a9 | 1u << 20 },
+	{ .leaf = 0x80000000, .eax = 0x80000008 },
+	{ .leaf = 0x80000001, .ecx = 0x21, .edx = 0x2c100800 },
+	{ .leaf = 0x80000008, .eax = 0x302e },
+};
+
 static const struct x86_cpuid_entry *cpuid_table(void *opaque, unsigned cpu, unsigned *ret_n)
 {
+	if (diff_v3()) {
+		*ret_n = ARRAY_LEN(leaves_v3);
+		return leaves_v3;
+	}
 	*ret_n = ARRAY_LEN(leaves);
 	return leaves;
 }
@@ -166,6 +179,10 @@ int guest_open(void)
 	const char *tier = getenv("DIFF_TIER");
 	int ret;
 
+	if (diff_v3()) {
+		cfg.cr4_allowed |= CR4_OSXSAVE;
+		cfg.xcr0_allowed |= XCR0_AVX;
+	}
 	gst.jit = tier && !strcmp(tier, "jit");
 	cfg.tier = gst.jit ? SOFT_TIER_JIT : SOFT_TIER_INTERP;
 	ret = mem_new(&ram, 1, NULL, &gst.mem);
@@ -224,6 +241,10 @@ static void load_system(struct x86_cpu *c, bool compat)
 	c->cr3 = GPA_PML4;
 	c->cr4 = CR4_PAE | CR4_PSE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE |
 		 CR4_SMEP | CR4_SMAP;
+	if (diff_v3()) {
+		c->cr4 |= CR4_OSXSAVE;
+		c->xcr0 = 7;
+	}
 	c->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
 	memset(c->seg, 0, sizeof(c->seg));
 	c->seg[X86_CS] = (struct x86_seg){ .limit = ~0u, .sel = DIFF_CS, .attr = 0xa0fb };
@@ -251,6 +272,7 @@ static void load_state(struct x86_cpu *c, const struct diff_seq *q, bool keep_tl
 	c->seg[X86_FS].base = s->fsbase;
 	c->seg[X86_GS].base = s->gsbase;
 	memcpy(&c->x, &s->fx, DIFF_FX);
+	memcpy(c->x.ymmh, q->ymmh, sizeof(q->ymmh));
 	c->x.fop = 0;
 	c->x.fip = c->x.fdp = 0;
 	x86_derive(c);
@@ -306,4 +328,5 @@ void guest_run(const struct diff_seq *q, struct diff_result *ret)
 	ret->s.fsbase = c->seg[X86_FS].base;
 	ret->s.gsbase = c->seg[X86_GS].base;
 	memcpy(&ret->s.fx, &c->x, DIFF_FX);
+	memcpy(ret->ymmh, c->x.ymmh, sizeof(ret->ymmh));
 }

@@ -123,6 +123,7 @@ static struct {
 	volatile bool running; /* a sequence has the CPU */
 	volatile int ticks;
 	struct diff_result *res;
+	const u8 *ymmh;		     /* 16 upper halves to load, or NULL */
 	struct sigaction engine_fpe; /* what SIGFPE did before us */
 	u8 altstack[128 * 1024] attr_aligned(64);
 } nat = { .fd = -1 };
@@ -133,6 +134,32 @@ static const int nat_signals[] = { SIGTRAP, SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIG
 static const u8 greg_of[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
 				REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
 				REG_R12, REG_R13, REG_R14, REG_R15 };
+
+/* Upper halves of the YMM registers. FXRSTOR, which loads the lower ones, leaves them alone. */
+static void load_ymmh(const u8 *p)
+{
+#define LOAD1(n) "vinsertf128 $1, 16*" #n "(%0), %%ymm" #n ", %%ymm" #n "\n\t"
+	__asm__ volatile(LOAD1(0) LOAD1(1) LOAD1(2) LOAD1(3) LOAD1(4) LOAD1(5) LOAD1(6) LOAD1(7)
+				 LOAD1(8) LOAD1(9) LOAD1(10) LOAD1(11) LOAD1(12) LOAD1(13) LOAD1(14)
+					 LOAD1(15)
+			 :
+			 : "r"(p)
+			 : "memory");
+#undef LOAD1
+}
+
+/* As Linux's UAPI has them (asm/sigcontext.h): an XSAVE image of the standard form. */
+static void take_ymmh(const u8 *fpstate, struct diff_result *res)
+{
+	u32 magic;
+	u64 features, in_use;
+
+	memcpy(&magic, fpstate + 464, 4);
+	memcpy(&features, fpstate + 472, 8);
+	memcpy(&in_use, fpstate + 512, 8);
+	if (magic == 0x46505853 && (features & in_use & XCR0_AVX))
+		memcpy(res->ymmh, fpstate + 576, sizeof(res->ymmh));
+}
 
 static void take_frame(int sig, const ucontext_t *uc)
 {
@@ -147,6 +174,8 @@ static void take_frame(int sig, const ucontext_t *uc)
 	res->s.fsbase = CTL->got_fs;
 	res->s.gsbase = CTL->got_gs;
 	memcpy(&res->s.fx, uc->uc_mcontext.fpregs, DIFF_FX);
+	if (nat.ymmh)
+		take_ymmh((const u8 *)uc->uc_mcontext.fpregs, res);
 	if (sig == SIGALRM) {
 		res->end = DIFF_TIMEOUT;
 		return;
@@ -269,6 +298,8 @@ static attr_noinline void run_once(void)
 	if (!__builtin_setjmp(nat.jmp)) {
 		nat.ticks = 0;
 		nat.running = true;
+		if (nat.ymmh)
+			load_ymmh(nat.ymmh);
 		native_enter();
 	}
 }
@@ -279,6 +310,8 @@ static void host_fpu(void)
 	u32 mxcsr = 0x1f80;
 
 	__asm__ volatile("fninit; ldmxcsr %0" : : "m"(mxcsr));
+	if (nat.ymmh)
+		__asm__ volatile("vzeroupper");
 }
 
 /*
@@ -288,6 +321,7 @@ static void host_fpu(void)
 void native_run(const struct diff_seq *q, struct diff_result *ret)
 {
 	nat.res = ret;
+	nat.ymmh = diff_v3() ? q->ymmh[0] : NULL;
 	do {
 		memcpy(nat.mem, q->mem, DIFF_MEM);
 		CTL->s = q->init;

@@ -3,8 +3,8 @@
  * rules.c - which instructions take part, and which of their flags the manual leaves undefined
  *
  * How it works
- * An instruction takes part if the CPU model x86-64-v2 (without AVX) has it and if what it does
- * at CPL 3 depends on nothing but the state that is compared. The instruction-set test is an
+ * An instruction takes part if the CPU model (x86-64-v2, or v3 with diff_v3) has it and if what it
+ * does at CPL 3 depends on nothing but the state that is compared. The instruction-set test is an
  * allow list, so that extensions a newer decoder knows stay out by themselves.
  *
  * The flags table is the Intel SDM's (volume 2, "Flags Affected"; summary in volume 1, appendix
@@ -67,6 +67,16 @@ static bool set_allowed(ZydisISASet set)
 	case ZYDIS_ISA_SET_SSE_PREFETCH:
 	case ZYDIS_ISA_SET_X87:
 		return true;
+	case ZYDIS_ISA_SET_AVX:
+	case ZYDIS_ISA_SET_AVX2:
+	case ZYDIS_ISA_SET_AVX2GATHER:
+	case ZYDIS_ISA_SET_FMA:
+	case ZYDIS_ISA_SET_F16C:
+	case ZYDIS_ISA_SET_BMI1:
+	case ZYDIS_ISA_SET_BMI2:
+	case ZYDIS_ISA_SET_LZCNT:
+	case ZYDIS_ISA_SET_MOVBE:
+		return diff_v3();
 	default:
 		return false;
 	}
@@ -105,6 +115,8 @@ static bool mnemonic_allowed(ZydisMnemonic m)
 	case ZYDIS_MNEMONIC_FXSAVE64:
 	case ZYDIS_MNEMONIC_MASKMOVDQU: /* whether a zero mask may fault is the CPU's choice */
 	case ZYDIS_MNEMONIC_MASKMOVQ:
+	case ZYDIS_MNEMONIC_VMASKMOVDQU:
+	case ZYDIS_MNEMONIC_VPCLMULQDQ: /* not in the model, whatever its ISA set says */
 		return false;
 	default:
 		return true;
@@ -169,6 +181,41 @@ static void shift_flags(const ZydisDecodedInstruction *i, const ZydisDecodedOper
 		d->defined = (rotate ? X86_CF | X86_OF : F_ALL) & ~d->undefined;
 }
 
+/* Those of x86-64-v3. */
+static void flags_v3(const ZydisDecodedInstruction *i, struct diff_insn *d)
+{
+	switch (i->mnemonic) {
+	case ZYDIS_MNEMONIC_VCOMISS:
+	case ZYDIS_MNEMONIC_VCOMISD:
+	case ZYDIS_MNEMONIC_VUCOMISS:
+	case ZYDIS_MNEMONIC_VUCOMISD:
+	case ZYDIS_MNEMONIC_VPTEST:
+	case ZYDIS_MNEMONIC_VTESTPS:
+	case ZYDIS_MNEMONIC_VTESTPD:
+		d->defined = F_ALL;
+		return;
+	case ZYDIS_MNEMONIC_LZCNT:
+	case ZYDIS_MNEMONIC_TZCNT:
+		d->defined = X86_CF | X86_ZF;
+		d->undefined = F_ALL & ~(X86_CF | X86_ZF);
+		return;
+	case ZYDIS_MNEMONIC_ANDN:
+	case ZYDIS_MNEMONIC_BLSI:
+	case ZYDIS_MNEMONIC_BLSMSK:
+	case ZYDIS_MNEMONIC_BLSR:
+	case ZYDIS_MNEMONIC_BZHI:
+		d->defined = X86_CF | X86_ZF | X86_SF | X86_OF;
+		d->undefined = X86_AF | X86_PF;
+		return;
+	case ZYDIS_MNEMONIC_BEXTR:
+		d->defined = X86_CF | X86_ZF | X86_OF;
+		d->undefined = X86_AF | X86_PF | X86_SF;
+		return;
+	default:
+		return;
+	}
+}
+
 static void flags(const ZydisDecodedInstruction *i, const ZydisDecodedOperand *ops,
 		  struct diff_insn *d)
 {
@@ -231,6 +278,7 @@ static void flags(const ZydisDecodedInstruction *i, const ZydisDecodedOperand *o
 		shift_flags(i, ops, d, true, false);
 		return;
 	default:
+		flags_v3(i, d);
 		return;
 	}
 }
@@ -317,6 +365,9 @@ static void fresh_address(struct rng *g, const ZydisDecodedInstruction *i,
 
 		if (ops[k].type != ZYDIS_OPERAND_TYPE_MEMORY)
 			continue;
+		if (ZydisRegisterGetClass(m->index) == ZYDIS_REGCLASS_XMM ||
+		    ZydisRegisterGetClass(m->index) == ZYDIS_REGCLASS_YMM)
+			return; /* gen_avx.c has seen to these */
 		base = (s16)ZydisRegisterGetId(m->base);
 		index = (s16)ZydisRegisterGetId(m->index);
 		if (m->base != ZYDIS_REGISTER_NONE && !d->rip_rel && base != X86_RSP)

@@ -619,7 +619,10 @@ static void others_are_refused(void **state)
 	assert_int_equal(GET("\x66\x0f\x38\xdc\xc1", &vi), -ENOENT);	 /* aesenc */
 	assert_int_equal(GET("\x66\x0f\x3a\x44\xc1\x00", &vi), -ENOENT); /* pclmulqdq */
 	assert_int_equal(GET("\x0f\x38\xc8\xc1", &vi), -ENOENT);	 /* sha1nexte */
-	assert_int_equal(GET("\xc5\xf8\x58\xc1", &vi), -ENOENT);	 /* vaddps */
+	assert_int_equal(GET("\xc4\xe3\x71\x44\xc2\x00", &vi), -ENOENT); /* vpclmulqdq */
+	assert_int_equal(GET("\xc4\xe2\x71\xdc\xc2", &vi), -ENOENT);	 /* vaesenc */
+	assert_int_equal(GET("\xc5\xf8\x77", &vi), -ENOENT);		 /* vzeroupper */
+	assert_int_equal(GET("\xc4\xe2\x70\xf2\xc2", &vi), -ENOENT);	 /* andn */
 	assert_int_equal(GET("\x0f\xae\xf0", &vi), -ENOENT);		 /* mfence */
 	assert_int_equal(GET("\x0f\x18\x03", &vi), -ENOENT);		 /* prefetchnta */
 	assert_int_equal(GET("\xf3\x90", &vi), -ENOENT);		 /* pause */

@@ -7,6 +7,9 @@
  * appendix E, for 0x8000001D and E). The tables are static per vCPU; bits that mirror state
  * (OSXSAVE, the APIC's enable bit, XSAVE sizes) are filled in by whoever executes CPUID.
  *
+ * x86-64-v3 is v2, the psABI's list of that level (AVX, AVX2, BMI1, BMI2, F16C, FMA, LZCNT, MOVBE),
+ * and XSAVEC, which saves only what is in use; XSAVES and XGETBV(1) are not in it.
+ *
  * Identity. GenuineIntel, family 6, model 0x1A (Nehalem-EP, the first with the whole of
  * x86-64-v2), stepping 5. Linux needs family 6 for a fast "constant TSC" and REP strings, and has
  * errata work-arounds by model: CLFLUSH before MONITOR for 0x1D, 0x2E, 0x2F; TSC-deadline errata
@@ -51,7 +54,9 @@
 #define F1C_V2                                                                                     \
 	(BIT(0) /* SSE3 */ | BIT(9) /* SSSE3 */ | BIT(13) /* CX16 */ | BIT(19) /* SSE4.1 */ |      \
 	 BIT(20) /* SSE4.2 */ | BIT(23) /* POPCNT */ | BIT(26) /* XSAVE */)
+#define F1C_V3 (BIT(12) /* FMA */ | BIT(22) /* MOVBE */ | BIT(28) /* AVX */ | BIT(29) /* F16C */)
 /* Leaf 7 */
+#define F7B_V3 (BIT(3) /* BMI1 */ | BIT(5) /* AVX2 */ | BIT(8) /* BMI2 */)
 #define F7B                                                                                        \
 	(BIT(0) /* FSGSBASE */ | BIT(1) /* TSC_ADJUST */ | BIT(7) /* SMEP */ | BIT(9) /* ERMS */ | \
 	 BIT(10) /* INVPCID */ | BIT(18) /* RDSEED */ | BIT(20) /* SMAP */)
@@ -61,6 +66,7 @@
 	(BIT(11) /* SYSCALL */ | BIT(20) /* NX */ | BIT(26) /* 1 GiB pages */ |                    \
 	 BIT(27) /* RDTSCP */ | BIT(29) /* LM */)
 #define F81C_V2 BIT(0) /* LAHF in long mode */
+#define F81C_V3 BIT(5) /* LZCNT */
 
 #define KVM_PV_UNHALT BIT(7)
 #define KVM_MSI_EXT_DEST_ID BIT(15)
@@ -79,6 +85,7 @@
 static const struct x86_model_info models[X86_MODELS] = {
 	[X86_MODEL_V1] = { "x86-64-v1", CR4_COMMON, 1, (1ull << PHYS_BITS) - 1 },
 	[X86_MODEL_V2] = { "x86-64-v2", CR4_COMMON | CR4_OSXSAVE, 3, (1ull << PHYS_BITS) - 1 },
+	[X86_MODEL_V3] = { "x86-64-v3", CR4_COMMON | CR4_OSXSAVE, 7, (1ull << PHYS_BITS) - 1 },
 };
 
 int x86_model_parse(const char *name, struct err *e, enum x86_model *ret)
@@ -92,18 +99,13 @@ int x86_model_parse(const char *name, struct err *e, enum x86_model *ret)
 			return 0;
 		}
 	}
-	if (strcmp(name, "x86-64-v3") == 0 || strcmp(name, "v3") == 0)
-		return err_set(
-			e, -ENOTSUP,
-			"CPU model %s needs AVX2, which the built-in CPU does not execute yet; use "
-			"x86-64-v2",
-			name);
 	if (strcmp(name, "host") == 0)
 		return err_set(
 			e, -ENOTSUP,
 			"CPU model host is for engines that run on the host's CPU; the built-in "
-			"CPU has x86-64-v1 and x86-64-v2");
-	return err_set(e, -EINVAL, "unknown CPU model \"%.40s\"; there are x86-64-v1 and x86-64-v2",
+			"CPU has x86-64-v1, x86-64-v2 and x86-64-v3");
+	return err_set(e, -EINVAL,
+		       "unknown CPU model \"%.40s\"; there are x86-64-v1, x86-64-v2 and x86-64-v3",
 		       name);
 }
 
@@ -209,10 +211,26 @@ static void add_levels(struct table *tb, const struct topo *t, u32 leaf, u32 id)
 	add_sub(tb, leaf, 2, (const u32[4]){ 0, 0, 2, id });
 }
 
+/* x87 and SSE: the legacy region and the header. EBX follows XCR0. */
+static void add_xsave_sse(struct table *tb)
+{
+	add_sub(tb, 0xd, 0, (const u32[4]){ 3, 576, 576, 0 });
+	add_sub(tb, 0xd, 1, (const u32[4]){ BIT(0) /* XSAVEOPT */, 0, 0, 0 });
+}
+
+/* And behind it the upper halves of the YMM registers. */
+static void add_xsave_avx(struct table *tb)
+{
+	add_sub(tb, 0xd, 0, (const u32[4]){ 7, 576, 576 + 256, 0 });
+	add_sub(tb, 0xd, 1, (const u32[4]){ BIT(0) | BIT(1) /* XSAVEOPT, XSAVEC */, 0, 0, 0 });
+	add_sub(tb, 0xd, 2, (const u32[4]){ 256, 576, 0, 0 });
+}
+
 static void add_basic(struct table *tb, enum x86_model m, const struct topo *t, u32 id)
 {
 	unsigned pkg_bits = id_bits(t->threads) + id_bits(t->cores);
-	u32 f1c = (u32)(F1C_BASE | (m >= X86_MODEL_V2 ? F1C_V2 : 0));
+	u32 f1c = (u32)(F1C_BASE | (m >= X86_MODEL_V2 ? F1C_V2 : 0) |
+			(m >= X86_MODEL_V3 ? F1C_V3 : 0));
 	u32 f1d = (u32)(F1D_BASE | (t->threads * t->cores > 1 ? F1D_HTT : 0));
 
 	add_name(tb, 0, MAX_BASIC, "GenuineIntel", false);
@@ -225,14 +243,13 @@ static void add_basic(struct table *tb, enum x86_model m, const struct topo *t, 
 	add_caches(tb, t, false);
 	add(tb, 5, 0, 0, 0, 0);	     /* no MONITOR: an idle vCPU halts */
 	add(tb, 6, BIT(2), 0, 0, 0); /* ARAT: the APIC timer never stops */
-	add_sub(tb, 7, 0, (const u32[4]){ 0, F7B, 0, F7D });
+	add_sub(tb, 7, 0, (const u32[4]){ 0, F7B | (m >= X86_MODEL_V3 ? F7B_V3 : 0), 0, F7D });
 	add(tb, 0xa, 0, 0, 0, 0); /* no PMU */
 	add_levels(tb, t, 0xb, id);
-	if (f1c & BIT(26)) {
-		/* x87 and SSE: the legacy region and the header. */
-		add_sub(tb, 0xd, 0, (const u32[4]){ 3, 576, 576, 0 });
-		add_sub(tb, 0xd, 1, (const u32[4]){ BIT(0) /* XSAVEOPT */, 0, 0, 0 });
-	}
+	if (m >= X86_MODEL_V3)
+		add_xsave_avx(tb);
+	else if (m >= X86_MODEL_V2)
+		add_xsave_sse(tb);
 	/* TSC = crystal * EBX / EAX. With it the guest calibrates nothing. */
 	add(tb, 0x15, 1, X86_TSC_KHZ / (X86_CRYSTAL_HZ / 1000), X86_CRYSTAL_HZ, 0);
 	add(tb, 0x16, X86_TSC_KHZ / 1000, X86_TSC_KHZ / 1000, 100, 0);
@@ -251,7 +268,8 @@ static void add_extended(struct table *tb, enum x86_model m, const struct topo *
 	strncat(brand, models[m].name, sizeof(brand) - strlen(brand) - 1);
 	memcpy(w, brand, sizeof(w));
 	add(tb, 0x80000000, MAX_EXT, 0, 0, 0);
-	add(tb, 0x80000001, 0, 0, m >= X86_MODEL_V2 ? F81C_V2 : 0, F81D);
+	add(tb, 0x80000001, 0, 0,
+	    (m >= X86_MODEL_V2 ? F81C_V2 : 0) | (m >= X86_MODEL_V3 ? F81C_V3 : 0), F81D);
 	for (u32 i = 0; i < 3; i++)
 		add(tb, 0x80000002 + i, w[4 * i], w[4 * i + 1], w[4 * i + 2], w[4 * i + 3]);
 	/* L2: 1 MiB, 16 ways (code 8), 64-byte lines. */

@@ -10,7 +10,7 @@
 
 #define X86_CPUID_ENTRIES_MAX 48
 
-enum x86_model { X86_MODEL_V1, X86_MODEL_V2, X86_MODELS };
+enum x86_model { X86_MODEL_V1, X86_MODEL_V2, X86_MODEL_V3, X86_MODELS };
 
 struct x86_model_info {
 	const char *name; /* "x86-64-v2" */
@@ -21,8 +21,8 @@ struct x86_model_info {
 u32 x86_apic_id(const struct topo *t, u32 cpu);
 
 /*
- * "x86-64-v1", "x86-64-v2"; NULL or "" is the default, v2. -EINVAL with a message for a name
- * nobody knows, -ENOTSUP for x86-64-v3 and host.
+ * "x86-64-v1", "x86-64-v2", "x86-64-v3"; NULL or "" is the default, v2. -EINVAL with a message for
+ * a name nobody knows, -ENOTSUP for host. Whether an engine can execute the model is its to say.
  */
 int x86_model_parse(const char *name, struct err *e, enum x86_model *ret);
 const struct x86_model_info *x86_model_get(enum x86_model m);

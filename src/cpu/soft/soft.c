@@ -418,6 +418,11 @@ static int soft_alloc(struct soft *s)
 	return 0;
 }
 
+const char *soft_host_lacks(u64 xcr0_allowed)
+{
+	return xcr0_allowed & XCR0_AVX ? vec_host_lacks() : NULL;
+}
+
 static void mem_written(void *o, gpa_t gpa, size_t len)
 {
 	blocks_invalidate(o, gpa, len);
@@ -430,6 +435,10 @@ int soft_new(const struct soft_cfg *cfg, struct err *e, struct soft **ret)
 	if (!cfg->ncpus || cfg->ncpus > SOFT_CPUS_MAX || !cfg->mips || cfg->mips > 100000 ||
 	    !mem_region_count(cfg->mem))
 		return err_set(e, -EINVAL, "soft engine: bad number of CPUs or instruction rate");
+	if (soft_host_lacks(cfg->xcr0_allowed))
+		return err_set(e, -ENOTSUP,
+			       "soft engine: the CPU model needs %s, which this host lacks",
+			       soft_host_lacks(cfg->xcr0_allowed));
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(e, -ENOMEM, "soft engine: out of memory");
@@ -537,6 +546,8 @@ void soft_digest(struct soft *s, void (*add)(void *h, const void *p, size_t n), 
 		add(h, &c->cr0, offsetof(struct x86_cpu, halted) - offsetof(struct x86_cpu, cr0));
 		add(h, wait, sizeof(wait));
 		add(h, &c->x, offsetof(struct x86_xstate, rsvd2));
+		if (c->xcr0_allowed & XCR0_AVX)
+			add(h, c->x.ymmh, sizeof(c->x.ymmh));
 	}
 	add(h, &s->now_ps, sizeof(s->now_ps));
 	add(h, &s->insns, sizeof(s->insns));

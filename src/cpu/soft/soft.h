@@ -38,6 +38,11 @@ struct soft_cfg {
 	void *cpuid_opaque; /* the tables must outlive the engine */
 };
 
+/*
+ * What the host lacks to execute a CPU model whose XCR0 may hold @xcr0_allowed ("AVX2"), or NULL.
+ * AVX state stands for the whole of x86-64-v3. soft_new refuses what this names.
+ */
+const char *soft_host_lacks(u64 xcr0_allowed);
 int soft_new(const struct soft_cfg *cfg, struct err *e, struct soft **ret);
 void soft_free(struct soft *s);
 

@@ -96,6 +96,8 @@ enum x86_segreg { X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_SEGS };
 #define CR4_SMEP 0x100000ull
 #define CR4_SMAP 0x200000ull
 #define CR4_PKE 0x400000ull
+#define XCR0_SSE 0x2ull
+#define XCR0_AVX 0x4ull
 #define EFER_SCE 0x1ull
 #define EFER_LME 0x100ull
 #define EFER_LMA 0x400ull

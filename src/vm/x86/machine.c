@@ -559,7 +559,20 @@ const char *machine_default_cmdline(bool verbose)
 
 int machine_check_model(const char *name, struct err *e)
 {
+	const struct x86_model_info *mi;
 	enum x86_model model;
+	const char *lacks;
+	int r = x86_model_parse(name, e, &model);
 
-	return x86_model_parse(name, e, &model);
+	if (r < 0)
+		return r;
+	mi = x86_model_get(model);
+	lacks = soft_host_lacks(mi->xcr0_allowed);
+	if (lacks)
+		return err_set(
+			e, -ENOTSUP,
+			"CPU model %s executes on this host's own units, and this host has no %s; "
+			"use --cpu-model x86-64-v2",
+			mi->name, lacks);
+	return r;
 }

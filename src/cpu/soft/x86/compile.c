@@ -41,7 +41,8 @@ int compiler_new(struct compiler **ret)
 		return -ENOMEM;
 	for (int i = 0; i < 3; i++) {
 		ZydisDecoderInit(&k->dec[i], modes[i].mode, modes[i].width);
-		/* Without these features F3 0F BC/BD are BSF/BSR and hint opcodes are NOPs. */
+		/* Without these features F3 0F BC/BD are BSF/BSR and hint opcodes are NOPs;
+		 * see find_denied. */
 		ZydisDecoderEnableMode(&k->dec[i], ZYDIS_DECODER_MODE_LZCNT, ZYAN_FALSE);
 		ZydisDecoderEnableMode(&k->dec[i], ZYDIS_DECODER_MODE_TZCNT, ZYAN_FALSE);
 		ZydisDecoderEnableMode(&k->dec[i], ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
@@ -77,20 +78,47 @@ static const struct {
 	{ ZYDIS_ISA_SET_INVPCID, 7, 1, 10 },
 	{ ZYDIS_ISA_SET_LAHF, 0x80000001, 2, 0 },
 	{ ZYDIS_ISA_SET_RDTSCP, 0x80000001, 3, 27 },
+	{ ZYDIS_ISA_SET_XSAVEC, 0xd, 0, 1 }, /* of subleaf 1 */
+	/* From here on the host may lack them too: a vCPU without CPUID table has none. */
+	{ ZYDIS_ISA_SET_AVX, 1, 2, 28 },
+	{ ZYDIS_ISA_SET_AVX2, 7, 1, 5 },
+	{ ZYDIS_ISA_SET_AVX2GATHER, 7, 1, 5 },
+	{ ZYDIS_ISA_SET_FMA, 1, 2, 12 },
+	{ ZYDIS_ISA_SET_F16C, 1, 2, 29 },
+	{ ZYDIS_ISA_SET_BMI1, 7, 1, 3 },
+	{ ZYDIS_ISA_SET_BMI2, 7, 1, 8 },
+	{ ZYDIS_ISA_SET_MOVBE, 1, 2, 22 },
+	{ ZYDIS_ISA_SET_LZCNT, 0x80000001, 2, 5 },
 };
 
-/* What the guest is told that it lacks it does not get, on any host. */
+#define FIRST_V3 ZYDIS_ISA_SET_AVX
+
+/*
+ * What the guest is told that it lacks it does not get, on any host. LZCNT and TZCNT are other
+ * instructions then.
+ */
 static void find_denied(struct compiler *k, struct x86_cpu *c)
 {
-	k->denied_known = true;
-	if (!c->cpuid_n)
-		return;
-	for (size_t i = 0; i < ARRAY_LEN(optional_sets); i++) {
-		u32 r[4];
+	bool v3 = false;
 
-		x86_cpuid(c, optional_sets[i].leaf, 0, r);
-		k->denied[optional_sets[i].set] =
-			!(r[optional_sets[i].reg] & 1u << optional_sets[i].bit);
+	k->denied_known = true;
+	for (size_t i = 0; i < ARRAY_LEN(optional_sets); i++) {
+		u32 leaf = optional_sets[i].leaf, r[4];
+
+		v3 |= optional_sets[i].set == FIRST_V3;
+		if (c->cpuid_n) {
+			x86_cpuid(c, leaf, leaf == 0xd, r);
+			k->denied[optional_sets[i].set] =
+				!(r[optional_sets[i].reg] & 1u << optional_sets[i].bit);
+		} else {
+			k->denied[optional_sets[i].set] = v3;
+		}
+	}
+	for (int i = 0; i < 3; i++) {
+		ZydisDecoderEnableMode(&k->dec[i], ZYDIS_DECODER_MODE_LZCNT,
+				       !k->denied[ZYDIS_ISA_SET_LZCNT]);
+		ZydisDecoderEnableMode(&k->dec[i], ZYDIS_DECODER_MODE_TZCNT,
+				       !k->denied[ZYDIS_ISA_SET_BMI1]);
 	}
 }
 
@@ -110,9 +138,11 @@ static unsigned compile_one(struct vcpu *v, const u8 *bytes, unsigned avail, str
 	ZydisDecodedInstruction in;
 	ZydisDecodedOperand o[ZYDIS_MAX_OPERAND_COUNT];
 	struct pick p = { .v = v, .in = &in, .o = o, .bytes = bytes, .op = op, .full = &k->full };
-	ZyanStatus st =
-		ZydisDecoderDecodeFull(&k->dec[v->code_mode], bytes, MIN(avail, 15u), &in, o);
+	ZyanStatus st;
 
+	if (unlikely(!k->denied_known))
+		find_denied(k, &v->c);
+	st = ZydisDecoderDecodeFull(&k->dec[v->code_mode], bytes, MIN(avail, 15u), &in, o);
 	op->seg = X86_SEGS;
 	op->base = op->index = X86_ZERO;
 	if (st == ZYDIS_STATUS_NO_MORE_DATA && avail < 15)
@@ -130,8 +160,6 @@ static unsigned compile_one(struct vcpu *v, const u8 *bytes, unsigned avail, str
 	for (unsigned i = 0; i < in.raw.prefix_count; i++)
 		if (in.raw.prefixes[i].value == 0xf2 || in.raw.prefixes[i].value == 0xf3)
 			p.rep = in.raw.prefixes[i].value;
-	if (unlikely(!k->denied_known))
-		find_denied(k, &v->c);
 	if (denied(v, &in))
 		pick_sys(&p, Y_UD);
 	else

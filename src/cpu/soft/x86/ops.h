@@ -180,6 +180,8 @@ enum sys {
 	Y_XSAVEOPT,
 	Y_XSAVEC,
 	Y_XRSTOR,
+	Y_LZCNT,
+	Y_TZCNT,
 	Y_COUNT,
 };
 const struct op *op_stac(struct vcpu *v, const struct op *op);
@@ -192,6 +194,45 @@ const struct op *op_vec_reg(struct vcpu *v, const struct op *op);
 const struct op *op_vec_load(struct vcpu *v, const struct op *op);
 const struct op *op_vec_store(struct vcpu *v, const struct op *op);
 const struct op *op_vec_x87(struct vcpu *v, const struct op *op);
+
+/* ops_avx.c: ptr is a struct vec_insn, but for those behind the blank line */
+const struct op *op_avx_reg(struct vcpu *v, const struct op *op);
+const struct op *op_avx_load(struct vcpu *v, const struct op *op);
+const struct op *op_avx_store(struct vcpu *v, const struct op *op);
+const struct op *op_avx_load8(struct vcpu *v, const struct op *op);
+const struct op *op_avx_round_store(struct vcpu *v, const struct op *op);
+
+#define VX_SIZE 0x0c /* aux: bytes of an element, 4 or 8 */
+#define VX_256 0x10
+#define VX_INDEX8 0x20 /* indices have 8 bytes */
+const struct op *op_vzeroupper(struct vcpu *v, const struct op *op);
+const struct op *op_vzeroall(struct vcpu *v, const struct op *op);
+const struct op *op_maskload(struct vcpu *v, const struct op *op); /* dst, src: vector registers */
+const struct op *op_maskstore(struct vcpu *v, const struct op *op);
+const struct op *op_gather(struct vcpu *v, const struct op *op); /* imm: register of indices */
+
+/*
+ * ops_bmi.c: aux bytes; destination in src offset, imm: number of one more register, or an
+ * immediate. BLSx: the destination is VEX.vvvv. MULX: the upper half goes to src, the lower to imm.
+ */
+const struct op *op_andn(struct vcpu *v, const struct op *op);
+const struct op *op_bextr(struct vcpu *v, const struct op *op);
+const struct op *op_bzhi(struct vcpu *v, const struct op *op);
+const struct op *op_blsi(struct vcpu *v, const struct op *op);
+const struct op *op_blsmsk(struct vcpu *v, const struct op *op);
+const struct op *op_blsr(struct vcpu *v, const struct op *op);
+const struct op *op_mulx(struct vcpu *v, const struct op *op);
+const struct op *op_pdep(struct vcpu *v, const struct op *op);
+const struct op *op_pext(struct vcpu *v, const struct op *op);
+const struct op *op_rorx(struct vcpu *v, const struct op *op);
+const struct op *op_sarx(struct vcpu *v, const struct op *op);
+const struct op *op_shlx(struct vcpu *v, const struct op *op);
+const struct op *op_shrx(struct vcpu *v, const struct op *op);
+const struct op *op_movbe_load(struct vcpu *v, const struct op *op);
+const struct op *op_movbe_store(struct vcpu *v, const struct op *op);
+/* Not handlers: what Y_LZCNT and Y_TZCNT do. imm: bytes. */
+void bmi_lzcnt(struct vcpu *v, const struct op *op);
+void bmi_tzcnt(struct vcpu *v, const struct op *op);
 
 /* --- shared by handler files ------------------------------------------------------------------ */
 

@@ -197,6 +197,9 @@ static const struct picker picks[] = {
 	[MN(BSF)] = { pick_bscan, 0 },
 	[MN(BSR)] = { pick_bscan, 1 },
 	[MN(POPCNT)] = { pick_popcnt, 0 },
+	[MN(LZCNT)] = { pick_count, Y_LZCNT },
+	[MN(TZCNT)] = { pick_count, Y_TZCNT },
+	[MN(MOVBE)] = { pick_movbe, 0 },
 	[MN(CRC32)] = { pick_crc32, 0 },
 	[MN(BSWAP)] = { pick_bswap, 0 },
 	[MN(MUL)] = { pick_mul, 0 },
@@ -333,6 +336,8 @@ static const struct picker picks[] = {
 	[MN(XSAVE64)] = { pick_sys_state, Y_XSAVE },
 	[MN(XSAVEOPT)] = { pick_sys_state, Y_XSAVEOPT },
 	[MN(XSAVEOPT64)] = { pick_sys_state, Y_XSAVEOPT },
+	[MN(XSAVEC)] = { pick_sys_state, Y_XSAVEC },
+	[MN(XSAVEC64)] = { pick_sys_state, Y_XSAVEC },
 	[MN(XRSTOR)] = { pick_sys_state, Y_XRSTOR },
 	[MN(XRSTOR64)] = { pick_sys_state, Y_XRSTOR },
 	[MN(IN)] = { pick_io, 1 },
@@ -343,6 +348,10 @@ void pick_insn(struct pick *p)
 {
 	ZydisMnemonic m = p->in->mnemonic;
 
+	if (p->in->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
+		pick_vex(p);
+		return;
+	}
 	if (m < ARRAY_LEN(picks) && picks[m].fn) {
 		picks[m].fn(p, picks[m].arg);
 		return;

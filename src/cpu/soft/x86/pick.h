@@ -97,4 +97,9 @@ void pick_clflush(struct pick *p, unsigned arg);
 void pick_ac(struct pick *p, unsigned set);
 void pick_vec(struct pick *p);
 
+/* pick_vex.c */
+void pick_vex(struct pick *p); /* what is VEX-encoded */
+void pick_movbe(struct pick *p, unsigned arg);
+void pick_count(struct pick *p, unsigned y); /* Y_LZCNT, Y_TZCNT */
+
 #endif

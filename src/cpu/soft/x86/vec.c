@@ -16,6 +16,10 @@
  *   guest has unmasked an exception, vec_run_unmasked stands between (vec_run.c).
  *   XMM operands sit in fixed host registers: ModRM.reg in XMM1, ModRM.rm in XMM2, the implied
  *   one in XMM0. General registers: ModRM.reg in RAX, ModRM.rm in RCX, implied ones in their own.
+ * - VEX-encoded (AVX, AVX2, FMA, F16C): as SSE, on YMM registers whose upper halves lie apart from
+ *   the lower in struct x86_xstate. VEX.vvvv sits in YMM3, a register in the immediate in YMM4.
+ *   Whatever the width, both halves of a written register are stored: the host has zeroed what a
+ *   128-bit form zeroes. The host's own upper halves are left zero, or its SSE code would be slow.
  * - x87 and MMX: FXRSTOR64, instruction, FXSAVE64, and the host's x87 unit reset. XMM and MM
  *   operands keep their numbers. vec_run_x87 stands before and behind.
  *
@@ -39,11 +43,12 @@
 #define OFF(field) ((u32)offsetof(struct x86_cpu, field))
 #define OFF_R(n) (OFF(r) + 8 * (n))
 #define OFF_XMM(n) (OFF(x.xmm) + 16 * (n))
+#define OFF_YMMH(n) (OFF(x.ymmh) + 16 * (n))
 
 struct vec {
 	struct codebuf code;
 	size_t code_base; /* bytes of the resume points, which stay */
-	const u8 *resume_sse, *resume_x87;
+	const u8 *resume_sse, *resume_x87, *resume_avx;
 	struct vec_thunk *hash[HASH_SIZE];
 	u64 thunks, flushes;
 };
@@ -97,6 +102,33 @@ static void store_xmm(struct emit *e, unsigned host, unsigned guest)
 {
 	PUT(e, 0x0f, 0x29);
 	put_rdi(e, host, OFF_XMM(guest));
+}
+
+/* Host registers below 8 only. */
+static void load_ymm(struct emit *e, const struct vec_regop *r)
+{
+	PUT(e, 0xc5, 0xf8, 0x28); /* vmovaps xmm */
+	put_rdi(e, r->host, OFF_XMM(r->guest));
+	if (!r->wide)
+		return;
+	PUT(e, 0xc4, 0xe3, (u8)(0x05 | (~r->host & 15) << 3),
+	    0x18); /* vinsertf128 ymm, ymm, m, 1 */
+	put_rdi(e, r->host, OFF_YMMH(r->guest));
+	PUT(e, 1);
+}
+
+static void store_ymm(struct emit *e, const struct vec_regop *r)
+{
+	PUT(e, 0xc5, 0xf8, 0x29);
+	put_rdi(e, r->host, OFF_XMM(r->guest));
+	PUT(e, 0xc4, 0xe3, 0x7d, 0x19); /* vextractf128 m, ymm, 1 */
+	put_rdi(e, r->host, OFF_YMMH(r->guest));
+	PUT(e, 1);
+}
+
+static void vzeroupper(struct emit *e)
+{
+	PUT(e, 0xc5, 0xf8, 0x77);
 }
 
 static void ldmxcsr_guest(struct emit *e)
@@ -176,6 +208,32 @@ static void put_insn(struct emit *e, const struct vec_form *f, unsigned reg, uns
 	else if (f->has_modrm)
 		PUT(e, (u8)(0xc0 | (reg & 7) << 3 | (rm & 7)));
 	put(e, f->imm, f->nimm);
+}
+
+/* The same with a VEX prefix of three bytes, which can say all that the one of two can. */
+static void put_vex_insn(struct emit *e, const struct vec_form *f, unsigned reg, unsigned vvvv,
+			 unsigned rm)
+{
+	PUT(e, 0xc4);
+	PUT(e, (u8)((reg > 7 ? 0 : 0x80) | 0x40 | (!f->mem && rm > 7 ? 0 : 0x20) | f->vex_map));
+	PUT(e, (u8)(f->vex_w << 7 | (~vvvv & 15) << 3 | f->vex_l << 2 | f->vex_pp));
+	PUT(e, f->opcode[0]);
+	if (f->mem)
+		PUT(e, (u8)((reg & 7) << 3 | VEC_H_RSI)); /* [rsi] */
+	else
+		PUT(e, (u8)(0xc0 | (reg & 7) << 3 | (rm & 7)));
+	put(e, f->imm, f->nimm);
+}
+
+static void put_host_vex_insn(struct emit *e, const struct vec_form *f)
+{
+	if (f->maskmov)
+		PUT(e, 0x48, 0x87, 0xfe); /* xchg rdi, rsi */
+	put_vex_insn(e, f, f->host_reg, f->host_vvvv, f->host_rm);
+	if (f->is4)
+		e->b[e->n - 1] = (u8)(VEC_H_XMM_IS4 << 4 | (e->b[e->n - 1] & 15));
+	if (f->maskmov)
+		PUT(e, 0x48, 0x87, 0xfe);
 }
 
 static void put_host_insn(struct emit *e, const struct vec_form *f)
@@ -284,6 +342,39 @@ static void put_sse_body(struct emit *e, const struct vec_form *f)
 	put_ret(e, 0);
 }
 
+static void put_avx_body(struct emit *e, const struct vec_form *f)
+{
+	bool wide = f->vex_l;
+	unsigned i;
+
+	for (i = 0; i < f->nxmm; i++) {
+		if (f->xmm[i].read)
+			load_ymm(e, &f->xmm[i]);
+	}
+	for (i = 0; i < f->ngpr; i++) {
+		if (f->gpr[i].read)
+			load_gpr(e, f->gpr[i].host, f->gpr[i].guest);
+	}
+	if (f->fp)
+		enter_mxcsr(e);
+	put_host_vex_insn(e, f);
+	if (f->fp)
+		PUT(e, 0x0f, 0xae, 0x5c, 0x24, 0xf8); /* stmxcsr [rsp - 8] */
+	for (i = 0; i < f->nxmm; i++) {
+		if (f->xmm[i].write)
+			store_ymm(e, &f->xmm[i]);
+		wide |= f->xmm[i].wide;
+	}
+	store_gprs(e, f);
+	if (f->flags_out)
+		store_flags(e);
+	if (wide)
+		vzeroupper(e);
+	if (f->fp)
+		leave_mxcsr(e);
+	put_ret(e, 0);
+}
+
 /*
  * Leaves the x87 unit as the ABI wants it: empty, default control word, so no exception pending;
  * its flags are nobody's. EMMS is enough, and much faster than FNINIT, if the control word is
@@ -369,6 +460,8 @@ static int generate(struct vec *v, const struct vec_form *f, struct vec_thunk *t
 	body = e.n;
 	if (f->kind == VEC_KIND_X87)
 		put_x87_body(&e, f);
+	else if (f->kind == VEC_KIND_AVX)
+		put_avx_body(&e, f);
 	else
 		put_sse_body(&e, f);
 	rc = codebuf_add(&v->code, e.b, e.n, 16, &code);
@@ -378,7 +471,9 @@ static int generate(struct vec *v, const struct vec_form *f, struct vec_thunk *t
 	t->body = as_fn(code + body);
 	t->end = code + e.n;
 	if (f->fp)
-		t->resume = f->kind == VEC_KIND_X87 ? v->resume_x87 : v->resume_sse;
+		t->resume = f->kind == VEC_KIND_X87   ? v->resume_x87
+			    : f->kind == VEC_KIND_AVX ? v->resume_avx
+						      : v->resume_sse;
 	return 0;
 }
 
@@ -403,6 +498,15 @@ static int generate_resume(struct vec *v)
 	leave_x87(&e);
 	put_ret(&e, X86_FAULT);
 	rc = codebuf_add(&v->code, e.b, e.n, 16, &v->resume_x87);
+	if (rc < 0)
+		return rc;
+	e.n = 0;
+	stmxcsr_guest(&e);
+	ldmxcsr_red(&e);
+	if (vec_host_lacks() == NULL)
+		vzeroupper(&e);
+	put_ret(&e, X86_FAULT);
+	rc = codebuf_add(&v->code, e.b, e.n, 16, &v->resume_avx);
 	v->code_base = v->code.len;
 	return rc;
 }
@@ -413,7 +517,10 @@ static void make_key(const struct vec_form *f, u8 key[20])
 {
 	struct emit e = { .n = 0 };
 
-	put_insn(&e, f, f->reg, f->rm);
+	if (f->kind == VEC_KIND_AVX) /* begins with C4, as no other does */
+		put_vex_insn(&e, f, f->reg, f->vvvv, f->rm);
+	else
+		put_insn(&e, f, f->reg, f->rm);
 	BUG_IF(e.n > 16);
 	memset(key, 0, 20);
 	memcpy(key, e.b, e.n);
@@ -442,7 +549,10 @@ static void describe(const struct vec_form *f, const ZydisDecodedInstruction *in
 	vi->mem_read = f->mem_read;
 	vi->mem_write = f->mem_write;
 	vi->mem_align = f->mem_size == 16 && !vec_unaligned_ok(in) ? 16 : 1;
-	if (f->kind == VEC_KIND_X87) {
+	if (f->kind == VEC_KIND_AVX) {
+		vi->cls = VEC_AVX;
+		vi->mem_align = vec_vex_aligned(in) ? (u8)f->mem_size : 1;
+	} else if (f->kind == VEC_KIND_X87) {
 		t->waits = !vec_nowait(in);
 		vi->cls = f->mmx ? VEC_MMX : t->waits ? VEC_X87 : VEC_X87_NOWAIT;
 		if (vec_is_env(in) && f->mem_write)

@@ -33,6 +33,7 @@ enum vec_class {
 	VEC_X87, /* EM or TS: #NM; waiting instructions: #MF if FSW.ES is set and CR0.NE */
 	VEC_X87_NOWAIT,
 	VEC_FWAIT, /* #NM only if CR0.MP and TS */
+	VEC_AVX,   /* VEX-encoded: CR4.OSXSAVE, XCR0[2:1], not real mode: else #UD; TS: #NM */
 };
 
 struct vec_insn {
@@ -54,15 +55,24 @@ int vec_new(struct vec **ret);
 void vec_free(struct vec *v);
 
 /*
- * Whether @insn is a vector/x87 instruction of SSE to SSE4.2, MMX or x87, and its thunk (borrowed,
- * until vec_flush; the same instruction gives the same pointer). Also
+ * Whether @insn is a vector/x87 instruction of SSE to SSE4.2, MMX or x87, or one of AVX, AVX2, FMA
+ * and F16C, and its thunk (borrowed, until vec_flush; the same instruction gives the same pointer). Also
  * LDMXCSR, STMXCSR, EMMS, FWAIT. Not FXSAVE, XSAVE and their like (isa/x86), nor MOVNTI, CRC32,
- * POPCNT, prefetches, fences (plain instructions), nor anything newer: -ENOENT.
+ * POPCNT, prefetches, fences (plain instructions), nor masked moves, gathers, VZEROUPPER and VZEROALL
+ * (ops_avx.c), nor anything newer: -ENOENT.
  * @ops are all operands, hidden ones too; MASKMOV's memory operand is a hidden one.
  * 0, -ENOENT if it is not ours, -ENOMEM also when the arena is full: see vec_flush.
  */
 int vec_get(struct vec *v, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *ops,
 	    const u8 *bytes, const struct vec_insn **ret);
+
+/*
+ * What of x86-64-v3 the host cannot execute ("AVX2"), or NULL: thunks of VEX-encoded instructions,
+ * and the handlers of ops_bmi.c, are for a host that has all of it. vec_lacks answers for given
+ * CPUID registers (leaf 1 ECX, leaf 7 EBX, leaf 80000001H ECX) and XCR0.
+ */
+const char *vec_host_lacks(void);
+const char *vec_lacks(u32 leaf1_ecx, u32 leaf7_ebx, u32 ext1_ecx, u64 xcr0);
 
 /*
  * Drops all thunks. Every struct vec_insn taken before is void: the caller has dropped the blocks

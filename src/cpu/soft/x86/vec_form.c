@@ -256,6 +256,8 @@ int vec_form_init(struct vec_form *f, const ZydisDecodedInstruction *in,
 {
 	int rc;
 
+	if (in->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+		return vec_vex_init(f, in, ops, bytes);
 	*f = (struct vec_form){ .kind = classify(in) };
 	if (f->kind == VEC_KIND_NONE)
 		return -ENOENT;

@@ -15,6 +15,8 @@ enum {
 	VEC_H_XMM_IMPLIED = 0,
 	VEC_H_XMM_REG = 1,
 	VEC_H_XMM_RM = 2,
+	VEC_H_XMM_VVVV = 3, /* VEX only, as the next */
+	VEC_H_XMM_IS4 = 4,
 	VEC_H_RSI = 6
 };
 
@@ -22,6 +24,7 @@ enum vec_kind {
 	VEC_KIND_NONE,
 	VEC_KIND_SSE,
 	VEC_KIND_X87, /* also MMX: the x87 registers take part */
+	VEC_KIND_AVX, /* VEX-encoded: what is written has its upper half written too */
 	VEC_KIND_LDMXCSR,
 	VEC_KIND_STMXCSR,
 	VEC_KIND_FWAIT,
@@ -31,6 +34,7 @@ enum vec_kind {
 struct vec_regop {
 	u8 guest, host;
 	bool read, write;
+	bool wide; /* YMM */
 };
 
 /* An instruction taken apart, as far as a thunk needs it. */
@@ -49,6 +53,12 @@ struct vec_form {
 	u8 host_reg, host_rm; /* as encoded in the thunk */
 	u8 imm[2], nimm;
 
+	/* VEX only */
+	u8 vex_map, vex_pp; /* as encoded */
+	bool vex_w, vex_l;
+	u8 vvvv, host_vvvv; /* register numbers, 0 if there is none (SDM vol. 2, 2.3.5.6) */
+	bool is4;	    /* the immediate's upper half is a register */
+
 	struct vec_regop gpr[4], xmm[4];
 	unsigned ngpr, nxmm;
 	u16 mem_size;
@@ -62,6 +72,11 @@ struct vec_form {
  */
 int vec_form_init(struct vec_form *f, const ZydisDecodedInstruction *in,
 		  const ZydisDecodedOperand *ops, const u8 *bytes);
+/* The same for VEX-encoded ones (vec_vex.c); vec_form_init leaves them to it. */
+int vec_vex_init(struct vec_form *f, const ZydisDecodedInstruction *in,
+		 const ZydisDecodedOperand *ops, const u8 *bytes);
+/* A VEX-encoded instruction whose memory operand must be aligned to its size. */
+bool vec_vex_aligned(const ZydisDecodedInstruction *in);
 bool vec_unaligned_ok(const ZydisDecodedInstruction *in);
 bool vec_nowait(const ZydisDecodedInstruction *in);
 bool vec_is_env(const ZydisDecodedInstruction *in);
