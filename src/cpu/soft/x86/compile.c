@@ -148,13 +148,14 @@ static unsigned compile_one(struct vcpu *v, const u8 *bytes, unsigned avail, str
 	if (st == ZYDIS_STATUS_NO_MORE_DATA && avail < 15)
 		return 0;
 	if (!ZYAN_SUCCESS(st)) {
-		op->len = 1;
+		/* Which byte makes it none is not known; when any changes it may become one. */
+		op->len = (u8)MIN(avail, 15u);
 		pick_sys(&p,
 			 st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG || st == ZYDIS_STATUS_NO_MORE_DATA
 				 ? Y_TOOLONG
 				 : Y_UD);
 		*ret_ends = true;
-		return 1;
+		return op->len;
 	}
 	op->len = in.length;
 	for (unsigned i = 0; i < in.raw.prefix_count; i++)

@@ -232,32 +232,39 @@ const op_fn ops_un[U_OPS][4][2] = {
 		: [x] "+q"(d), "=&a"(ax)                                                           \
 		: "c"(cnt), OLD_FLAGS                                                              \
 		: "cc")
-#define DEF_SH2(fn, insn, T, sx, CNT)                                                              \
+#define DEF_SH2(fn, insn, T, sx, CNT, FLAGS)                                                       \
 	static const struct op *fn##_r(struct vcpu *v, const struct op *op)                        \
 	{                                                                                          \
 		u32 ax;                                                                            \
 		T d = REG(T, op->dst);                                                             \
 		SH_ASM(insn, sx, d, CNT);                                                          \
 		set_##T(v, op->dst, d);                                                            \
-		put_flags(v, ax);                                                                  \
+		put_flags(v, FLAGS(T));                                                            \
 		NEXT;                                                                              \
 	}                                                                                          \
 	DEF_RMW(fn##_m, T, T d = *p; SH_ASM(insn, sx, d, CNT); *p = d, put_flags(v, ax))
-#define DEF_SH1(name, insn, T, sx)                                                                 \
-	DEF_SH2(name##_##T##_i, insn, T, sx, (u8)op->imm)                                          \
-	DEF_SH2(name##_##T##_c, insn, T, sx, (u8)v->c.r[X86_RCX])
-#define DEF_SH(n, insn)                                                                            \
-	DEF_SH1(n, insn, u8, b)                                                                    \
-	DEF_SH1(n, insn, u16, w)                                                                   \
-	DEF_SH1(n, insn, u32, l)                                                                   \
-	DEF_SH1(n, insn, u64, q)
-DEF_SH(rol, "rol")
-DEF_SH(ror, "ror")
-DEF_SH(rcl, "rcl")
-DEF_SH(rcr, "rcr")
-DEF_SH(shl, "shl")
-DEF_SH(shr, "shr")
-DEF_SH(sar, "sar")
+/*
+ * ROL and ROR of a register by an immediate other than 1: OF is undefined, and Intel's processors
+ * leave it as it was, but not where the count is in CL, as it is here. The translator uses the
+ * immediate form; it must not be told from us.
+ */
+#define ROT_FLAGS(T) ((op->imm & (sizeof(T) == 8 ? 63 : 31)) == 1 ? ax : (ax & ~0xffu) | v->c.of)
+#define SH_FLAGS(T) ax
+#define DEF_SH1(name, insn, T, sx, FLAGS)                                                          \
+	DEF_SH2(name##_##T##_i, insn, T, sx, (u8)op->imm, FLAGS)                                   \
+	DEF_SH2(name##_##T##_c, insn, T, sx, (u8)v->c.r[X86_RCX], SH_FLAGS)
+#define DEF_SH(n, insn, FLAGS)                                                                     \
+	DEF_SH1(n, insn, u8, b, FLAGS)                                                             \
+	DEF_SH1(n, insn, u16, w, FLAGS)                                                            \
+	DEF_SH1(n, insn, u32, l, FLAGS)                                                            \
+	DEF_SH1(n, insn, u64, q, FLAGS)
+DEF_SH(rol, "rol", ROT_FLAGS)
+DEF_SH(ror, "ror", ROT_FLAGS)
+DEF_SH(rcl, "rcl", SH_FLAGS)
+DEF_SH(rcr, "rcr", SH_FLAGS)
+DEF_SH(shl, "shl", SH_FLAGS)
+DEF_SH(shr, "shr", SH_FLAGS)
+DEF_SH(sar, "sar", SH_FLAGS)
 
 #define ROW_IC1(n, T)                                                                              \
 	{                                                                                          \

@@ -283,9 +283,9 @@ const struct op *op_popa(struct vcpu *v, const struct op *op)
 
 	/* What is loaded before a fault stays loaded. */
 	for (unsigned i = X86_RDI + 1; i-- > 0;) {
-		if (i == X86_RSP)
-			continue;
 		u64 x = stack_peek(v, op, n, (X86_RDI - i) * n);
+		if (i == X86_RSP) /* read, as processors do, and thrown away */
+			continue;
 		if (n == 2)
 			set_u16(v, (u8)(i * 8), (u16)x);
 		else

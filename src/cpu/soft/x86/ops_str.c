@@ -254,6 +254,21 @@ static attr_inline u64 cut(u64 x, unsigned n)
 	return n == 8 ? x : x & ((1ull << (8 * n)) - 1);
 }
 
+/*
+ * How many elements a visit may look at, of @left. Outside 64-bit mode a segment's limit may lie in
+ * between, and what raises must be the first element of its visit.
+ */
+static u64 scan_fit(const struct vcpu *v, u64 left, u64 off, u64 mask, unsigned sg, unsigned n)
+{
+	u64 top = MIN((u64)v->c.seg[sg].limit, mask);
+
+	if (v->code_mode == CODE_64)
+		return left;
+	if ((v->c.rflags & X86_DF) || (off & mask) > top)
+		return 1;
+	return MAX(MIN(left, (top - (off & mask) + 1) / n), 1ull);
+}
+
 const struct op *op_scas(struct vcpu *v, const struct op *op)
 {
 	unsigned n = op->aux & ~STR_REP;
@@ -266,6 +281,7 @@ const struct op *op_scas(struct vcpu *v, const struct op *op)
 		return done_once(v, op);
 	if (!rep || v->stepping)
 		left = 1;
+	left = scan_fit(v, left, v->c.r[X86_RDI], m, X86_ES, n);
 	do {
 		u64 t = dst_addr(v, op, m, n, false);
 		if (k && !tlb_rd(v, t, n))
@@ -293,11 +309,17 @@ const struct op *op_cmps(struct vcpu *v, const struct op *op)
 		return done_once(v, op);
 	if (!rep || v->stepping)
 		left = 1;
+	left = scan_fit(v, left, v->c.r[X86_RDI], m, X86_ES, n);
+	if (v->code_mode != CODE_64)
+		left = scan_fit(v, left, v->c.r[X86_RSI], m, op->seg, n);
 	do {
-		u64 t = dst_addr(v, op, m, n, false), s = src_addr(v, op, m, n);
-		if (k && (!tlb_rd(v, s, n) || !tlb_rd(v, t, n)))
+		u64 t = dst_addr(v, op, m, n, false);
+		if (k && !tlb_rd(v, t, n))
 			break;
 		b = ld_elem(v, op, t, n);
+		u64 s = src_addr(v, op, m, n);
+		if (k && !tlb_rd(v, s, n))
+			break;
 		a = ld_elem(v, op, s, n);
 		reg_add(v, X86_RSI, m, step_of(v, n));
 		reg_add(v, X86_RDI, m, step_of(v, n));
