@@ -8,7 +8,7 @@
 #   make bench      Orrery beside QEMU, as ratios
 #   make lint       layers, headers, formatting, scripts, manual
 #   make format     clang-format on all C files
-#   make fuzz       each fuzzer for SECONDS=60, then a million CPU sequences
+#   make fuzz       each fuzzer for SECONDS=60, then ten million CPU sequences
 #   make install    into DESTDIR/PREFIX
 #   make clean
 #
@@ -16,12 +16,15 @@
 #   SANITIZE=address,undefined   build with these sanitizers, in a directory of its own
 #   WERROR=1                     warnings are errors (as in CI)
 #   PREFIX=/usr/local DESTDIR=   for install
-#   SECONDS=60 SEQUENCES=1000000 for fuzz
+#   SECONDS=60 for each fuzzer; SEQUENCES=10000000 FUZZ_SECONDS=3600 SEED= INDEX=0 for the CPU
 
 comma := ,
 PREFIX ?= /usr/local
 SECONDS ?= 60
-SEQUENCES ?= 1000000
+SEQUENCES ?= 10000000
+FUZZ_SECONDS ?= 3600
+SEED ?=
+INDEX ?= 0
 RUNS ?= 5
 BUILD := build$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))
 CONFIGURE := --prefix=$(PREFIX) $(if $(WERROR),-Dwerror=true) \
@@ -63,7 +66,7 @@ format:
 fuzz:
 	@scripts/deps build test fuzz
 	@scripts/build $(BUILD) $(CONFIGURE)
-	@scripts/fuzz $(BUILD) $(SECONDS) $(SEQUENCES)
+	@scripts/fuzz $(BUILD) $(SECONDS) $(SEQUENCES) $(FUZZ_SECONDS) $(INDEX) $(SEED)
 
 install: check-deps
 	@scripts/build $(BUILD) $(CONFIGURE)

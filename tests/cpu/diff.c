@@ -1,8 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * diff.c - compares the two runs of a sequence, shrinks a finding, and the test program itself
+ * diff.c - runs a sequence everywhere and compares
  *
- * What is not compared, and why:
+ * How it works
+ * The host's CPU and the interpreter must agree in what is architecturally defined. The translator
+ * must agree with the interpreter in everything: undefined flags, the number of instructions,
+ * accessed and dirty bits. It runs each sequence three times: with code that it has not seen; with
+ * translated code and a warm TLB, so that accesses happen in host code; with translated code and an
+ * empty TLB. Now and then (struct diff_effort) the mixed tiers run it until it is hot in the middle,
+ * and interpreter and translator are stopped after many counts of instructions, where they must be
+ * in the same state too.
+ *
+ * What is not compared with the host, and why:
  *  - RF: the hardware sets it in the image that a fault pushes; the engine's state is the one
  *    before the push;
  *  - flags that the manual leaves undefined (rules.c);
@@ -12,26 +21,26 @@
  *    enter MMX state before they touch memory, which a restart cannot tell;
  *  - how far behind an undefined opcode or 15 bytes of prefixes a processor reads (#PF of the
  *    fetch, or #UD or #GP; the host itself is not constant in this);
+ *  - MASKMOVDQU and MASKMOVQ that fault: Intel's CPUs write the upper half first, and check the
+ *    alignment of the halves under EFLAGS.AC (docs/quirks.md);
+ *  - calls of 16-bit and 32-bit code that fault: processors push before they check the limit of CS;
+ *  - which of several exceptions comes first where an operand of such code violates the segment's
+ *    limit, an alignment and paging, or wraps around 4 GiB (SDM vol. 3, 5.3: it varies);
  *  - sequences that end between an FNSAVE or FXSAVE and the instructions that clear what it has
  *    stored of FIP, FDP and FOP (special.c), by a single-step trap or the end of the code;
- *  - sequences that loop or that reach a system call (counted, a handful in a million).
+ *  - sequences that loop for ever or that reach a system call (counted, a handful in a million).
  */
 #include "diff.h"
 
-#include "cpu/soft/soft.h"
-
-#include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <Zydis/Zydis.h>
 
 #define TASK_END ((1ull << 47) - 4096) /* Linux: the last user page is never mapped */
 #define CODE_END (DIFF_CODE + DIFF_CODE_PAGES * 4096)
-#define VECTORS 32
+#define INSNS_MAX 1000000 /* of one run, REP iterations counted */
 
 bool diff_v3(void)
 {
@@ -45,30 +54,36 @@ bool diff_v3(void)
 	return v3;
 }
 
-static bool native_twice; /* --native: the host against itself, to test the test */
-static bool all_flags;	  /* --undefined: compare undefined flags too */
+static bool native_twice; /* the host against itself, to test the test */
+static bool all_flags;	  /* compare undefined flags too */
 
 void diff_native_twice(bool on)
 {
 	native_twice = on;
 }
 
-struct cmp {
-	char *text; /* a line a difference; of LOG bytes */
-	size_t len;
-	unsigned diffs;
-};
+void diff_all_flags(bool on)
+{
+	all_flags = on;
+}
 
 #define LOG 4096
+
+struct cmp {
+	const char *names[2]; /* who is compared */
+	unsigned diffs;
+	size_t len;
+	char text[LOG]; /* a line a difference */
+};
 
 static void differ(struct cmp *c, const char *what, u64 native, u64 guest)
 {
 	c->diffs++;
 	if (c->len < LOG - 128)
-		c->len += (size_t)snprintf(c->text + c->len, LOG - c->len,
-					   "  differs: %-10s native %016" PRIx64
-					   "  orrery %016" PRIx64 "\n",
-					   what, native, guest);
+		c->len +=
+			(size_t)snprintf(c->text + c->len, LOG - c->len,
+					 "  differs: %-10s %s %016" PRIx64 "  %s %016" PRIx64 "\n",
+					 what, c->names[0], native, c->names[1], guest);
 }
 
 static void same(struct cmp *c, const char *what, u64 native, u64 guest)
@@ -108,7 +123,7 @@ static void compare_gprs(struct cmp *c, const struct diff_seq *q, const struct d
 		"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
 		"r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"
 	};
-	u32 mask = ~X86_RF;
+	u64 mask = ~(u64)X86_RF;
 
 	for (unsigned i = 0; i < 16; i++)
 		same(c, names[i], n->s.r[i], g->s.r[i]);
@@ -116,7 +131,7 @@ static void compare_gprs(struct cmp *c, const struct diff_seq *q, const struct d
 	if (n->vector != X86_BP || n->s.rip - g->s.rip > 15)
 		same(c, "rip", n->s.rip, g->s.rip);
 	if (!all_flags)
-		mask &= ~undefined_at(q, n->s.rip);
+		mask &= ~(u64)undefined_at(q, n->s.rip);
 	same(c, "rflags", n->s.rflags & mask, g->s.rflags & mask);
 	same(c, "fsbase", n->s.fsbase, g->s.fsbase);
 	same(c, "gsbase", n->s.gsbase, g->s.gsbase);
@@ -153,6 +168,22 @@ static void compare_fx(struct cmp *c, const struct diff_seq *q, const struct dif
 			differ(c, name, x[0], y[0]);
 		if (x[1] != y[1])
 			differ(c, name, x[1], y[1]);
+	}
+}
+
+static void compare_ymm(struct cmp *c, const struct diff_result *n, const struct diff_result *g)
+{
+	char name[16];
+	u64 x[2], y[2];
+
+	if (!memcmp(n->ymmh, g->ymmh, sizeof(n->ymmh)))
+		return;
+	for (unsigned i = 0; i < 16; i++) {
+		memcpy(x, n->ymmh[i], 16);
+		memcpy(y, g->ymmh[i], 16);
+		snprintf(name, sizeof(name), "ymm%u", i);
+		same(c, name, x[0], y[0]);
+		same(c, name, x[1], y[1]);
 	}
 }
 
@@ -193,6 +224,31 @@ static void compare_outcome(struct cmp *c, const struct diff_seq *q, const struc
 	same(c, "cr2", n->cr2, g->cr2);
 }
 
+/* Where processors differ in how an instruction faults. */
+static bool faults_in_its_way(const struct diff_seq *q, const struct diff_result *n)
+{
+	const struct diff_insn *d = faulted(q, n->s.rip);
+
+	return d && n->end == DIFF_EXC &&
+	       (d->mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+		d->mnemonic == ZYDIS_MNEMONIC_MASKMOVQ ||
+		(q->mode != DIFF_64 && d->mnemonic == ZYDIS_MNEMONIC_CALL));
+}
+
+static bool about_operand(const struct diff_result *r)
+{
+	return r->vector == X86_SS_EXC || r->vector == X86_GP || r->vector == X86_PF_EXC ||
+	       r->vector == X86_AC_EXC;
+}
+
+/* Operands of 16-bit and 32-bit code that violate more than one rule. */
+static bool which_first(const struct diff_seq *q, const struct diff_result *n,
+			const struct diff_result *g)
+{
+	return q->mode != DIFF_64 && n->vector != g->vector && about_operand(n) &&
+	       about_operand(g) && n->s.rip == g->s.rip;
+}
+
 static bool ends_in_fsave(const struct diff_seq *q, const struct diff_result *n)
 {
 	const struct diff_insn *d = faulted(q, n->s.rip);
@@ -209,354 +265,295 @@ static bool ends_in_fsave(const struct diff_seq *q, const struct diff_result *n)
 	}
 }
 
-static u8 mem_a[DIFF_MEM], mem_b[DIFF_MEM];
-static char last_log[LOG]; /* of the last comparison */
+/* --- traces ----------------------------------------------------------------------------------- */
 
-static void compare_ymm(struct cmp *c, const struct diff_result *n, const struct diff_result *g)
+static struct diff_trace native, native2, interp, warm, other;
+static struct cmp cmp; /* of the last check */
+
+/* Arithmetic flags that a run continues with behind a fault: any, but the same for all runs. */
+static u32 flags_behind(const struct diff_seq *q, unsigned stop)
 {
-	char name[16];
-	u64 x[2], y[2];
+	u64 x = (q->index + 1) * 0x9e3779b97f4a7c15ull + stop * 0xbf58476d1ce4e5b9ull;
 
-	for (unsigned i = 0; i < 16; i++) {
-		memcpy(x, n->ymmh[i], 16);
-		memcpy(y, g->ymmh[i], 16);
-		snprintf(name, sizeof(name), "ymm%u", i);
-		same(c, name, x[0], y[0]);
-		same(c, name, x[1], y[1]);
+	return (u32)(x >> 32) & X86_ARITH;
+}
+
+/*
+ * Where the run continues behind this exception, or 0. Not behind a trap, nor where host and
+ * engine are known to be in different states.
+ */
+static u64 next_rip(const struct diff_seq *q, const struct diff_result *r)
+{
+	const struct diff_insn *d = faulted(q, r->s.rip);
+
+	if (r->end != DIFF_EXC || !d || r->vector == X86_DB || r->vector == X86_BP || d->mmx ||
+	    ends_in_fsave(q, r) || faults_in_its_way(q, r))
+		return 0;
+	return q->va[d - q->insn + 1];
+}
+
+static void trace_native(const struct diff_seq *q, struct diff_trace *t)
+{
+	u64 rip;
+
+	native_start(q);
+	for (t->n = 0; t->n < DIFF_STOPS;) {
+		struct diff_result *r = &t->r[t->n];
+
+		native_go(q, r);
+		memcpy(t->mem[t->n++], native_mem(), DIFF_MEM);
+		rip = next_rip(q, r);
+		if (!rip)
+			return;
+		native_resume(q, r, rip, flags_behind(q, t->n));
 	}
 }
 
-bool diff_check_result(const struct diff_seq *q, FILE *out, struct diff_result *n)
+static void trace_guest(enum diff_tier tier, const struct diff_seq *q, bool cold,
+			struct diff_trace *t)
 {
-	static struct diff_result g;
-	struct cmp c = { .text = last_log };
+	u64 rip;
 
-	last_log[0] = 0;
-	native_run(q, n);
-	if (n->end != DIFF_EXC || ends_in_fsave(q, n))
-		return true;
-	memcpy(mem_a, native_mem(), DIFF_MEM);
+	guest_start(tier, q, cold);
+	for (t->n = 0; t->n < DIFF_STOPS;) {
+		struct diff_result *r = &t->r[t->n];
+
+		guest_go(tier, q, INSNS_MAX, r);
+		guest_fetch_mem(tier, t->mem[t->n++]);
+		rip = next_rip(q, r);
+		if (!rip)
+			return;
+		guest_resume(tier, q, rip, flags_behind(q, t->n));
+	}
+}
+
+/* Whether it ended in a way that can be compared with the host. */
+static bool comparable(const struct diff_trace *t)
+{
+	enum diff_end end = t->r[t->n - 1].end;
+
+	return end == DIFF_EXC;
+}
+
+/* Where it was when something differed. */
+static void note(struct cmp *c, const struct diff_result *r, unsigned stop)
+{
+	if (c->diffs && c->len < LOG - 128)
+		c->len += (size_t)snprintf(c->text + c->len, LOG - c->len,
+					   "  at stop %u: exception %u, rip %" PRIx64
+					   ", instructions %" PRIu64 "\n",
+					   stop, r->vector, r->s.rip, r->insns);
+}
+
+static void with_host(struct cmp *c, const struct diff_seq *q, const struct diff_trace *n,
+		      const struct diff_trace *g)
+{
+	for (unsigned i = 0; i < n->n && !c->diffs; i++) {
+		if (i >= g->n) {
+			differ(c, "stops", n->n, g->n);
+			return;
+		}
+		if (ends_in_fsave(q, &n->r[i]) || faults_in_its_way(q, &n->r[i]) ||
+		    which_first(q, &n->r[i], &g->r[i]))
+			return;
+		compare_outcome(c, q, &n->r[i], &g->r[i]);
+		compare_gprs(c, q, &n->r[i], &g->r[i]);
+		compare_fx(c, q, &n->r[i], &g->r[i]);
+		compare_ymm(c, &n->r[i], &g->r[i]);
+		compare_mem(c, n->mem[i], g->mem[i]);
+		note(c, &g->r[i], i);
+	}
+}
+
+/* Two runs of the engine: the same in everything. */
+static void same_result(struct cmp *c, const struct diff_result *a, const struct diff_result *b)
+{
+	static const struct diff_seq none;
+
+	same(c, "outcome", a->end, b->end);
+	same(c, "vector", a->vector, b->vector);
+	same(c, "error", a->err, b->err);
+	same(c, "cr2", a->cr2, b->cr2);
+	same(c, "insns", a->insns, b->insns);
+	if (memcmp(&a->s, &b->s, sizeof(a->s)) != 0) {
+		bool was = all_flags;
+
+		all_flags = true;
+		compare_gprs(c, &none, a, b);
+		compare_fx(c, &none, a, b);
+		all_flags = was;
+		same(c, "rip", a->s.rip, b->s.rip);
+		if (!c->diffs)
+			differ(c, "state", 0, 1);
+	}
+	compare_ymm(c, a, b);
+	for (unsigned i = 0; i < DIFF_PTES_MAX; i++)
+		same(c, "page table", a->ptes[i], b->ptes[i]);
+}
+
+static void with_tier(struct cmp *c, const struct diff_trace *a, const struct diff_trace *b)
+{
+	same(c, "stops", a->n, b->n);
+	for (unsigned i = 0; i < MIN(a->n, b->n) && !c->diffs; i++) {
+		same_result(c, &a->r[i], &b->r[i]);
+		compare_mem(c, a->mem[i], b->mem[i]);
+		note(c, &a->r[i], i);
+	}
+}
+
+/* --- stopping at counts of instructions ------------------------------------------------------- */
+
+/* A run that is stopped on the way. */
+struct run {
+	enum diff_tier tier;
+	u64 done;	/* instructions of it */
+	unsigned stops; /* exceptions */
+	bool over;
+	struct diff_result r;
+};
+
+static void run_start(struct run *r, const struct diff_seq *q)
+{
+	guest_start(r->tier, q, true);
+	r->done = 0;
+	r->stops = 0;
+	r->over = false;
+}
+
+static void run_to(struct run *r, const struct diff_seq *q, u64 insns)
+{
+	u64 rip;
+
+	while (!r->over && r->done < insns) {
+		guest_go(r->tier, q, insns - r->done, &r->r);
+		r->done = r->r.insns;
+		if (r->r.end == DIFF_LIMIT)
+			return;
+		rip = ++r->stops < DIFF_STOPS ? next_rip(q, &r->r) : 0;
+		if (rip)
+			guest_resume(r->tier, q, rip, flags_behind(q, r->stops));
+		else
+			r->over = true;
+	}
+}
+
+static u64 next_random(u64 *s)
+{
+	*s = *s * 0x5851f42d4c957f2dull + 0x14057b7ef767814full;
+	return *s >> 33;
+}
+
+/*
+ * The interpreter goes from count to count; the translator goes on from where it is, or again from
+ * the beginning.
+ */
+static void with_budgets(struct cmp *c, const struct diff_seq *q, const struct diff_effort *e)
+{
+	struct run a = { .tier = DIFF_INTERP }, b = { .tier = DIFF_JIT };
+	u64 total = interp.r[interp.n - 1].insns, s = e->seed, at = 0;
+	u64 step = total / e->budgets + 1;
+	char what[32];
+
+	run_start(&a, q);
+	run_start(&b, q);
+	while (!a.over && !c->diffs && at <= total) {
+		at += 1 + next_random(&s) % (2 * step - 1);
+		if (next_random(&s) & 1)
+			run_start(&b, q);
+		run_to(&a, q, at);
+		run_to(&b, q, at);
+		same_result(c, &a.r, &b.r);
+		if (!guest_mem_equal(DIFF_INTERP, DIFF_JIT))
+			differ(c, "memory", 0, 1);
+	}
+	if (c->diffs) {
+		snprintf(what, sizeof(what), "at %" PRIu64, at);
+		differ(c, what, a.done, b.done);
+	}
+}
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
+struct diff_effort diff_effort_of(const struct diff_seq *q)
+{
+	u64 x = (q->seed * 31 + q->index) * 0x9e3779b97f4a7c15ull >> 32;
+
+	return (struct diff_effort){
+		.native = !q->tiers_only,
+		.hot = x % 64 == 0  ? 60
+		       : x % 8 == 1 ? 2
+				    : 0,
+		.budgets = x % 4 == 2	  ? 12
+			   : x % 128 == 3 ? 200
+					  : 0,
+		.seed = x,
+	};
+}
+
+const struct diff_trace *diff_last(void)
+{
+	return native.n ? &native : &interp;
+}
+
+static bool tiers_agree(const struct diff_seq *q, const struct diff_effort *e)
+{
+	/* What is in the TLB decides how far one visit to a repeated string instruction gets. */
+	trace_guest(DIFF_INTERP, q, false, &warm);
+	cmp.names[0] = "interpreter";
+	cmp.names[1] = "translator";
+	for (unsigned i = 0; i < 3 && !cmp.diffs; i++) {
+		trace_guest(DIFF_JIT, q, i != 1, &other);
+		with_tier(&cmp, i == 1 ? &warm : &interp, &other);
+	}
+	if (interp.r[interp.n - 1].end == DIFF_LIMIT)
+		return cmp.diffs == 0;
+	if (e->budgets && !cmp.diffs)
+		with_budgets(&cmp, q, e);
+	cmp.names[1] = "mix";
+	for (unsigned i = 0; i < e->hot && !cmp.diffs; i++) {
+		trace_guest(DIFF_MIX, q, i == 0, &other);
+		with_tier(&cmp, i ? &warm : &interp, &other);
+	}
+	return cmp.diffs == 0;
+}
+
+bool diff_check(const struct diff_seq *q, const struct diff_effort *e, FILE *out)
+{
+	bool same = true;
+
+	memset(&cmp, 0, offsetof(struct cmp, text) + 1);
+	native.n = 0;
 	if (native_twice) {
-		native_run(q, &g);
-		memcpy(mem_b, native_mem(), DIFF_MEM);
+		trace_native(q, &native);
+		if (!comparable(&native))
+			return true;
+		trace_native(q, &native2);
+		cmp.names[0] = cmp.names[1] = "native";
+		with_host(&cmp, q, &native, &native2);
 	} else {
-		guest_run(q, &g);
-		guest_fetch_mem(mem_b);
+		trace_guest(DIFF_INTERP, q, true, &interp);
+		/* What does not end would take the host's CPU for ever too. */
+		if (e->native && comparable(&interp)) {
+			trace_native(q, &native);
+			cmp.names[0] = "native";
+			cmp.names[1] = "interpreter";
+			if (comparable(&native))
+				with_host(&cmp, q, &native, &interp);
+		}
+		if (!cmp.diffs)
+			tiers_agree(q, e);
 	}
-	compare_outcome(&c, q, n, &g);
-	compare_gprs(&c, q, n, &g);
-	compare_fx(&c, q, n, &g);
-	compare_ymm(&c, n, &g);
-	compare_mem(&c, mem_a, mem_b);
+	same = cmp.diffs == 0;
 	if (out)
-		fputs(last_log, out);
-	return c.diffs == 0;
+		fputs(cmp.text, out);
+	return same;
 }
 
-bool diff_check(const struct diff_seq *q, FILE *out)
+bool diff_check_result(const struct diff_seq *q, FILE *out, struct diff_result *ret_native)
 {
-	static struct diff_result n;
+	const struct diff_effort e = { .native = true, .hot = 2 };
+	bool ok = diff_check(q, &e, out);
 
-	return diff_check_result(q, out, &n);
-}
-
-/* --- minimising ------------------------------------------------------------------------------- */
-
-static void without(struct diff_seq *q, unsigned k)
-{
-	memmove(&q->insn[k], &q->insn[k + 1], (q->n - k - 1) * sizeof(q->insn[0]));
-	q->n--;
-	for (unsigned i = 0; i < q->n; i++) {
-		if (q->insn[i].target > (s8)k)
-			q->insn[i].target--;
-		if (q->insn[i].target >= 0 && q->insn[i].target <= (s8)i)
-			q->insn[i].target = (s8)(i + 1);
-	}
-	diff_layout(q);
-}
-
-void diff_minimise(struct diff_seq *q)
-{
-	static struct diff_seq try;
-	bool again = true;
-
-	while (again) {
-		again = false;
-		for (unsigned k = q->n; k-- > 0 && q->n > 1;) {
-			memcpy(&try, q, sizeof(try));
-			without(&try, k);
-			if (diff_check(&try, NULL))
-				continue;
-			memcpy(q, &try, sizeof(*q));
-			again = true;
-		}
-	}
-}
-
-/* --- the program ------------------------------------------------------------------------------ */
-
-struct opts {
-	u64 seed, count, first;
-	unsigned max_insns, max_findings;
-	bool verbose;
-	u16 only[16];
-	unsigned n_only;
-};
-
-struct tally {
-	u64 run, skipped, findings, insns, reached;
-	u64 ends[VECTORS], clean;
-	u32 seen[ZYDIS_MNEMONIC_MAX_VALUE + 1];
-};
-
-static void usage(FILE *out, const char *name)
-{
-	fprintf(out,
-		"Usage: %s [--seed S] [--count N] [--index I] [--insn MNEMONIC]... [--max-insns N]\n"
-		"          [--findings N] [--undefined] [--native] [--verbose]\n"
-		"Runs N random sequences on the host's CPU and in Orrery and compares.\n"
-		"  --index I      start with sequence I (to reproduce one: --index I --count 1)\n"
-		"  --findings N   stop after N findings (default 5)\n"
-		"  --undefined    compare flags that the manual leaves undefined as well\n"
-		"  --native       compare the host with itself\n"
-		"  --verbose      say which instructions and exceptions came up\n",
-		name);
-}
-
-static int add_mnemonic(struct opts *o, const char *s)
-{
-	char name[32];
-	size_t n = strlen(s);
-
-	if (n >= sizeof(name) || o->n_only + 1 >= ARRAY_LEN(o->only))
-		return -EINVAL;
-	for (size_t i = 0; i <= n; i++)
-		name[i] = (char)(s[i] >= 'A' && s[i] <= 'Z' ? s[i] + 32 : s[i]);
-	for (unsigned m = 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++) {
-		const char *t = ZydisMnemonicGetString((ZydisMnemonic)m);
-
-		if (t && !strcmp(t, name)) {
-			o->only[o->n_only++] = (u16)m;
-			return 0;
-		}
-	}
-	return -ENOENT;
-}
-
-enum {
-	OPT_SEED = 1,
-	OPT_COUNT,
-	OPT_INDEX,
-	OPT_INSN,
-	OPT_MAX,
-	OPT_FINDINGS,
-	OPT_UNDEF,
-	OPT_NATIVE,
-	OPT_VERBOSE,
-	OPT_HELP
-};
-
-static const struct option options[] = { { "seed", 1, NULL, OPT_SEED },
-					 { "count", 1, NULL, OPT_COUNT },
-					 { "index", 1, NULL, OPT_INDEX },
-					 { "insn", 1, NULL, OPT_INSN },
-					 { "max-insns", 1, NULL, OPT_MAX },
-					 { "findings", 1, NULL, OPT_FINDINGS },
-					 { "undefined", 0, NULL, OPT_UNDEF },
-					 { "native", 0, NULL, OPT_NATIVE },
-					 { "verbose", 0, NULL, OPT_VERBOSE },
-					 { "help", 0, NULL, OPT_HELP },
-					 { 0 } };
-
-/* 0; 1: the user asked for help; -EINVAL. */
-static int parse(int argc, char **argv, struct opts *o)
-{
-	int c;
-
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case OPT_SEED:
-			o->seed = strtoull(optarg, NULL, 0);
-			break;
-		case OPT_COUNT:
-			o->count = strtoull(optarg, NULL, 0);
-			break;
-		case OPT_INDEX:
-			o->first = strtoull(optarg, NULL, 0);
-			break;
-		case OPT_INSN:
-			if (add_mnemonic(o, optarg)) {
-				fprintf(stderr, "%s: no such instruction: %s\n", argv[0], optarg);
-				return -EINVAL;
-			}
-			break;
-		case OPT_MAX:
-			o->max_insns = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		case OPT_FINDINGS:
-			o->max_findings = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		case OPT_UNDEF:
-			all_flags = true;
-			break;
-		case OPT_NATIVE:
-			diff_native_twice(true);
-			break;
-		case OPT_VERBOSE:
-			o->verbose = true;
-			break;
-		case OPT_HELP:
-			usage(stdout, argv[0]);
-			return 1;
-		default:
-			usage(stderr, argv[0]);
-			return -EINVAL;
-		}
-	}
-	if (o->max_insns < 1 || o->max_insns > DIFF_INSNS_MAX - 2 || optind != argc) {
-		usage(stderr, argv[0]);
-		return -EINVAL;
-	}
-	return 0;
-}
-
-static void report(struct diff_seq *q)
-{
-	u64 seed = q->seed, index = q->index;
-
-	printf("FINDING: --seed %" PRIu64 " --index %" PRIu64 " --count 1; as generated:\n", seed,
-	       index);
-	diff_print(q, stdout);
-	fputs(last_log, stdout);
-	diff_minimise(q);
-	printf("minimised:\n");
-	diff_print(q, stdout);
-	if (diff_check(q, stdout))
-		printf("  (no longer differs: depends on what ran before)\n");
-	fflush(stdout);
-}
-
-static void count_one(struct tally *t, const struct diff_seq *q, const struct diff_result *n)
-{
-	t->run++;
-	t->insns += q->n;
-	for (unsigned i = 0; i < q->n; i++)
-		t->reached += n->s.rip > q->va[i];
-	for (unsigned i = 0; i < q->n; i++)
-		t->seen[q->insn[i].mnemonic]++;
-	if (n->end != DIFF_EXC)
-		t->skipped++;
-	else if (n->s.rip == q->va[q->n] && n->vector == X86_GP)
-		t->clean++;
-	else
-		t->ends[n->vector % VECTORS]++;
-}
-
-static void summary(const struct tally *t, double sec, bool verbose)
-{
-	unsigned kinds = 0;
-
-	for (unsigned m = 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
-		kinds += t->seen[m] != 0;
-	printf("%" PRIu64 " sequences (%" PRIu64 " instructions, %u mnemonics; %" PRIu64
-	       " executed), %" PRIu64 " ran to the end, %" PRIu64 " skipped, %" PRIu64
-	       " findings; %.1f s, %.0f sequences/s\n",
-	       t->run, t->insns, kinds, t->reached, t->clean, t->skipped, t->findings, sec,
-	       sec > 0 ? (double)t->run / sec : 0);
-	if (!verbose)
-		return;
-	for (unsigned v = 0; v < VECTORS; v++) {
-		if (t->ends[v])
-			printf("  exception %2u: %" PRIu64 "\n", v, t->ends[v]);
-	}
-	for (unsigned m = 0; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++) {
-		if (t->seen[m])
-			printf("  %-12s %u\n",
-			       m ? ZydisMnemonicGetString((ZydisMnemonic)m) : "(invalid)",
-			       t->seen[m]);
-	}
-}
-
-static double seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static int run_all(const struct opts *o)
-{
-	static struct diff_seq q;
-	static struct diff_result n;
-	static struct tally t;
-	struct diff_cfg cfg = { .only = o->n_only ? o->only : NULL, .max_insns = o->max_insns };
-	double from = seconds();
-
-	for (u64 i = 0; i < o->count && t.findings < o->max_findings; i++) {
-		bool ok;
-
-		diff_gen(&q, &cfg, o->seed, o->first + i);
-		ok = diff_check_result(&q, NULL, &n);
-		count_one(&t, &q, &n);
-		if (!ok) {
-			t.findings++;
-			report(&q);
-		}
-	}
-	summary(&t, seconds() - from, o->verbose);
-	return t.findings ? 1 : 0;
-}
-
-#define EXIT_SKIP 77 /* meson's and automake's */
-
-/* AddressSanitizer maps its shadow where random code on the host's CPU reads and writes. */
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-#ifndef WITH_ASAN
-#define WITH_ASAN 0
-#endif
-
-int diff_main(int argc, char **argv, u64 default_count)
-{
-	struct opts o = { .seed = 1, .count = default_count, .max_insns = 12, .max_findings = 5 };
-	int ret = parse(argc, argv, &o);
-
-	if (ret)
-		return ret < 0 ? 2 : 0;
-	if (WITH_ASAN) {
-		printf("SKIP: random code on the host's CPU hits AddressSanitizer's mappings; a build "
-		       "without SANITIZE=address would un-skip it\n");
-		return EXIT_SKIP;
-	}
-	if (diff_v3() && soft_host_lacks(XCR0_AVX)) {
-		printf("SKIP: this host has no %s; a host with all of x86-64-v3 would un-skip it\n",
-		       soft_host_lacks(XCR0_AVX));
-		return EXIT_SKIP;
-	}
-	if (!native_twice && (ret = guest_open())) {
-		fprintf(stderr, "%s: cannot set up the soft engine: %s\n", argv[0], strerror(-ret));
-		return 1;
-	}
-	ret = native_open();
-	if (ret == -ENOSYS) {
-		printf("SKIP: this host's kernel does not enable the FSGSBASE instructions for user "
-		       "programs; Linux 5.9 or newer on a CPU with FSGSBASE would un-skip it\n");
-		return EXIT_SKIP;
-	}
-	if (ret) {
-		fprintf(stderr, "%s: cannot set up the native runner: %s\n", argv[0],
-			strerror(-ret));
-		return 1;
-	}
-	ret = run_all(&o);
-	if (!native_twice)
-		guest_close();
-	native_close();
-	return ret;
+	*ret_native = diff_last()->r[0];
+	return ok;
 }

@@ -10,8 +10,9 @@
  * would never produce. (A table of templates was rejected: it tests the forms its author thought
  * of.) A few shapes that bytes alone would hit too rarely have makers of their own: special.c.
  *
- * Branches go forward only, to instruction boundaries; their displacements are filled in by
- * layout.c, together with those of RIP-relative operands.
+ * Half of the sequences are plain: branches go forward. The others have control flow as programs
+ * have it, loops with an end, calls, indirect branches, code that changes (gen_flow.c), and more of
+ * the instructions that set, keep and read flags. Displacements are filled in by layout.c.
  */
 #include "gen_priv.h"
 
@@ -268,13 +269,19 @@ static void init_state(struct rng *g, struct diff_state *s)
 		s->rflags |= X86_AC;
 	if (rnd_pct(g, 2))
 		s->rflags |= X86_NT;
+	if (g->mode != DIFF_64) { /* what becomes of the upper halves is not defined */
+		for (unsigned i = 0; i < 16; i++)
+			s->r[i] = (u32)s->r[i] &
+				  (g->mode == DIFF_16 && rnd_pct(g, 90) ? 0xffff : ~0u);
+		s->r[X86_RSP] &= g->mode == DIFF_16 ? 0x1fff : ~0u;
+	}
 	/* WRFSBASE takes canonical addresses only. */
 	s->fsbase = rnd_pct(g, 70) ? rnd_below(g, 4096) : (u64)((s64)rnd(g) >> 17);
 	s->gsbase = rnd_pct(g, 70) ? rnd_below(g, 4096) & ~15u : (u64)((s64)rnd(g) >> 17);
 	init_fx(g, &s->fx);
 }
 
-static void init_mem(struct rng *g, u8 *mem)
+static void random_image(struct rng *g, u8 *mem)
 {
 	u64 v;
 
@@ -282,11 +289,27 @@ static void init_mem(struct rng *g, u8 *mem)
 		v = rnd(g);
 		memcpy(mem + i, &v, 8);
 	}
-	for (unsigned i = 0; i < 512; i++)
-		rnd_block(g, mem + rnd_below(g, DIFF_MEM / 16) * 16);
 	/* Runs of equal bytes, for REPE. */
 	for (unsigned i = 0; i < 6; i++)
 		memset(mem + rnd_below(g, DIFF_MEM - 256), (int)rnd(g), 16 + rnd_below(g, 240));
+}
+
+/* Making up all memory anew would cost more than running a sequence. */
+static void init_mem(struct rng *g, u8 *mem)
+{
+	static u8 images[4][DIFF_MEM];
+	static bool made[4];
+	unsigned k = rnd_below(g, 4);
+
+	if (!made[k]) {
+		struct rng r = { .s = k + 1 };
+
+		random_image(&r, images[k]);
+		made[k] = true;
+	}
+	memcpy(mem, images[k], DIFF_MEM);
+	for (unsigned i = 0; i < 128; i++)
+		rnd_block(g, mem + rnd_below(g, DIFF_MEM / 16) * 16);
 }
 
 /* --- one instruction -------------------------------------------------------------------------- */
@@ -313,6 +336,16 @@ static u32 rnd_disp(struct rng *g, unsigned size)
 	return (rnd_below(g, 128) - 64) * (rnd_pct(g, 60) ? 16 : 1);
 }
 
+/* The same with 16-bit addresses: all forms but the plain displacement have BX, BP, SI or DI. */
+static void modrm16(struct rng *g, struct enc *e, unsigned mod, unsigned rm)
+{
+	enc_put(e, mod << 6 | rnd_below(g, 8) << 3 | rm, 1);
+	if (mod == 0 && rm == 6)
+		enc_put(e, rnd_pointer(g), 2);
+	else if (mod == 1 || mod == 2)
+		enc_put(e, rnd_disp(g, mod), mod);
+}
+
 /* ModRM with SIB and displacement. The first 8 immediate bytes behind are random too. */
 void enc_modrm(struct rng *g, struct enc *e, bool want_reg)
 {
@@ -320,6 +353,10 @@ void enc_modrm(struct rng *g, struct enc *e, bool want_reg)
 	unsigned rm = mod == 3 ? rnd_below(g, 8) : rnd_base(g);
 	unsigned base, index;
 
+	if (g->mode == DIFF_16 && rnd_pct(g, 85)) {
+		modrm16(g, e, mod, rnd_below(g, 8));
+		return;
+	}
 	enc_put(e, mod << 6 | rnd_below(g, 8) << 3 | rm, 1);
 	if (mod == 3)
 		return;
@@ -332,7 +369,7 @@ void enc_modrm(struct rng *g, struct enc *e, bool want_reg)
 		enc_put(e, rnd_below(g, 4) << 6 | index << 3 | base, 1);
 	}
 	if (mod == 0 && base == 5)
-		enc_put(e, rm == 4 ? rnd_pointer(g) : rnd_disp(g, 4), 4);
+		enc_put(e, rm == 4 || g->mode != DIFF_64 ? rnd_pointer(g) : rnd_disp(g, 4), 4);
 	else if (mod)
 		enc_put(e, rnd_disp(g, mod == 1 ? 1 : 4), mod == 1 ? 1 : 4);
 }
@@ -354,7 +391,7 @@ static void put_prefixes(struct rng *g, struct enc *e, unsigned map)
 		enc_put(e, mand[rnd_below(g, 3)], 1);
 	if (rnd_pct(g, 2))
 		enc_put(e, seg[rnd_below(g, ARRAY_LEN(seg))], 1);
-	if (rnd_pct(g, 50)) {
+	if (g->mode == DIFF_64 && rnd_pct(g, 50)) {
 		enc_put(e, 0x40 | rnd_below(g, 16), 1);
 		if (rnd_pct(g, 1)) /* a REX that is not last counts for nothing */
 			enc_put(e, 0x66, 1);
@@ -407,17 +444,50 @@ static void put_tail(struct rng *g, struct enc *e)
 	enc_put(e, rnd_pct(g, 50) ? rnd_value(g) : rnd(g), 8);
 }
 
-static bool draw(struct rng *g, struct diff_insn *d)
+/* Opcodes that set, keep and read flags in their various ways. */
+static void put_flag_opcode(struct rng *g, struct enc *e)
+{
+	static const u8 one[] = {
+		0x80, 0x81, 0x83, 0xfe, 0xff, 0xfe, 0xff, 0xc0, 0xc1, 0xd0, 0xd1,
+		0xd2, 0xd3, 0xd3, 0xf6, 0xf7, 0x84, 0x85, 0x88, 0x89, 0x8a, 0x8b,
+		0x8d, 0x9c, 0x9d, 0x9e, 0x9f, 0xf5, 0xf8, 0xf9, 0x86, 0x87, 0x69,
+		0x6b, 0xc6, 0xc7, 0x50, 0x58, 0x98, 0x99, 0x8f, 0x63, 0xf5, 0x9e
+	};
+	static const u8 two[] = { 0xa3, 0xab, 0xb3, 0xbb, 0xba, 0xa4, 0xa5, 0xac,
+				  0xad, 0xaf, 0xb0, 0xb1, 0xb6, 0xb7, 0xbe, 0xbf,
+				  0xc0, 0xc1, 0xbc, 0xbd, 0xc8, 0xb8, 0x2e, 0x2f };
+	unsigned p = rnd_below(g, 100);
+
+	if (p < 28) { /* ADD to CMP, twice as often ADC and SBB */
+		enc_put(e, rnd_below(g, 8) << 3 | rnd_below(g, 6), 1);
+	} else if (p < 36) {
+		enc_put(e, (2 + rnd_below(g, 2)) << 3 | rnd_below(g, 6), 1);
+	} else if (p < 66) {
+		enc_put(e, one[rnd_below(g, ARRAY_LEN(one))], 1);
+	} else {
+		enc_put(e, 0x0f, 1);
+		if (p < 76)
+			enc_put(e, 0x90 | rnd_below(g, 16), 1);
+		else if (p < 86)
+			enc_put(e, 0x40 | rnd_below(g, 16), 1);
+		else
+			enc_put(e, two[rnd_below(g, ARRAY_LEN(two))], 1);
+	}
+}
+
+static bool draw(struct rng *g, struct diff_insn *d, bool flags)
 {
 	struct enc e = { .n = 0 };
-	unsigned map = pick_map(g);
+	unsigned map = flags ? 0 : pick_map(g);
 
 	put_prefixes(g, &e, map);
-	put_opcode(g, &e, map);
+	if (flags)
+		put_flag_opcode(g, &e);
+	else
+		put_opcode(g, &e, map);
 	enc_modrm(g, &e, rnd_pct(g, 25));
 	put_tail(g, &e);
-	memset(d, 0, sizeof(*d));
-	d->target = -1;
+	gen_start(g, d);
 	memcpy(d->b, e.b, MIN(e.n, 15u));
 	d->len = d->ilen = (u8)MIN(e.n, 15u);
 	return diff_classify(d) && gen_allowed(g, d);
@@ -434,18 +504,25 @@ static bool wanted(const struct diff_cfg *cfg, u16 mnemonic)
 	return false;
 }
 
-static void one(struct rng *g, const struct diff_cfg *cfg, struct diff_insn *d)
+static void one(struct rng *g, const struct diff_cfg *cfg, struct diff_insn *d, bool flow)
 {
+	bool flags;
+
 	if (!cfg->only) {
 		if (diff_v3() && rnd_pct(g, 65)) {
 			gen_avx(g, d);
 			return;
 		}
-		if (rnd_pct(g, 22)) {
+		if (flow && rnd_pct(g, 40)) {
+			gen_flow(g, d);
+			return;
+		}
+		if (rnd_pct(g, flow ? 12 : 22)) {
 			gen_special(g, d);
 			return;
 		}
-		while (!draw(g, d))
+		flags = flow && rnd_pct(g, 65);
+		while (!draw(g, d, flags))
 			;
 		return;
 	}
@@ -459,7 +536,7 @@ static void one(struct rng *g, const struct diff_cfg *cfg, struct diff_insn *d)
 			gen_avx(g, d);
 		else if (rnd_pct(g, 20))
 			gen_special(g, d);
-		else if (!draw(g, d))
+		else if (!draw(g, d, false))
 			continue;
 		if (wanted(cfg, d->mnemonic))
 			return;
@@ -470,38 +547,72 @@ static void one(struct rng *g, const struct diff_cfg *cfg, struct diff_insn *d)
 static void pick_base(struct rng *g, struct diff_seq *q)
 {
 	unsigned len = 0;
+	u64 region = g->smc ? DIFF_SMC : DIFF_CODE;
 
-	q->base = DIFF_CODE + 0x100 + rnd_below(g, 0x800);
-	if (rnd_pct(g, 10)) { /* across the boundary of the two code pages */
-		q->base = DIFF_CODE + 0x1000 - rnd_below(g, 40);
-	} else if (rnd_pct(g, 3)) { /* off the end, perhaps in the middle of an instruction */
-		for (unsigned i = 0; i < q->n; i++)
-			len += q->insn[i].len;
+	q->base = region + 0x100 + rnd_below(g, g->smc ? 0x80 : 0x800);
+	for (unsigned i = 0; i < q->n; i++)
+		len += q->insn[i].len;
+	if (rnd_pct(g, 12)) { /* across the boundary of the two code pages */
+		q->base =
+			region + 0x1000 - rnd_below(g, rnd_pct(g, 50) ? 40 : MIN(len, 0xe00u) + 1);
+	} else if (!g->smc && rnd_pct(g, 3)) { /* off the end, perhaps in an instruction */
 		q->base = DIFF_CODE + 0x2000 - len + (rnd_pct(g, 50) ? rnd_below(g, 4) : 0);
 		q->no_end = true;
 	}
 }
 
+/* A subroutine at the end, that others call; it ends in RET. */
+static void add_sub(struct rng *g, struct diff_seq *q)
+{
+	unsigned size = 2 + rnd_below(g, 4), calls = 1 + rnd_below(g, 3);
+
+	if (q->n < size + 4)
+		return;
+	gen_sub(g, &q->insn[q->n - size], SUB_SKIP);
+	q->insn[q->n - size].target = (s8)q->n;
+	gen_sub(g, &q->insn[q->n - 1], SUB_RET);
+	while (calls--) {
+		struct diff_insn *d = &q->insn[rnd_below(g, q->n - size)];
+
+		gen_sub(g, d, SUB_CALL);
+		d->target = (s8)(q->n - size + 1);
+	}
+}
+
+static u8 pick_mode(struct rng *g, const struct diff_cfg *cfg)
+{
+	unsigned p = rnd_below(g, 100);
+	u8 mode = diff_v3() || p < 82 ? DIFF_64 : p < 94 ? DIFF_32 : DIFF_16;
+
+	return cfg->modes & 1 << mode ? mode : DIFF_64;
+}
+
 void diff_gen(struct diff_seq *q, const struct diff_cfg *cfg, u64 seed, u64 index)
 {
 	struct rng g = { .s = mix(mix(seed + 1) ^ index) };
+	bool flow;
+	u32 max;
 
-	memset(q, 0, sizeof(*q));
+	memset(q, 0, offsetof(struct diff_seq, mem));
 	q->seed = seed;
 	q->index = index;
+	q->mode = g.mode = pick_mode(&g, cfg);
+	flow = !cfg->only && rnd_pct(&g, 55);
+	g.smc = flow && g.mode != DIFF_16 && rnd_pct(&g, 30);
+	q->tiers_only = g.mode == DIFF_64 && rnd_pct(&g, 15);
 	init_state(&g, &q->init);
 	init_mem(&g, q->mem);
 	if (diff_v3())
 		for (unsigned i = 0; i < 16; i++)
 			rnd_block(&g, q->ymmh[i]);
-	q->n = 1 + rnd_below(&g, cfg->max_insns);
+	/* What loops is longer, or there would be little between the branches. */
+	max = flow ? MIN(cfg->max_insns * 3, DIFF_INSNS_MAX - 2u) : cfg->max_insns;
+	q->n = 1 + rnd_below(&g, max);
 	for (unsigned i = 0; i < q->n; i++)
-		one(&g, cfg, &q->insn[i]);
-	for (unsigned i = 0; i < q->n; i++) {
-		if (q->insn[i].rel_at && !q->insn[i].rip_rel)
-			q->insn[i].target =
-				(s8)(i + 1 + rnd_below(&g, q->n - i < 4 ? q->n - i : 4));
-	}
+		one(&g, cfg, &q->insn[i], flow);
+	if (flow && rnd_pct(&g, 40))
+		add_sub(&g, q);
+	gen_targets(&g, q);
 	pick_base(&g, q);
 	diff_layout(q);
 }
@@ -512,7 +623,7 @@ void diff_gen_raw(struct diff_seq *q, const u8 *code, size_t len, u64 va)
 	long off = diff_offset(va);
 
 	memset(q, 0, sizeof(*q));
-	init_mem(&g, q->mem);
+	random_image(&g, q->mem);
 	for (unsigned i = 0; i < 16; i++)
 		q->init.r[i] = DIFF_DATA + 0x100 * i;
 	q->init.r[X86_RSP] = DIFF_STACK + 0x1000;

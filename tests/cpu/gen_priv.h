@@ -9,6 +9,8 @@
 
 struct rng {
 	u64 s;
+	u8 mode;  /* enum diff_mode of the sequence in the making */
+	bool smc; /* its code may be written */
 };
 
 u64 rnd(struct rng *g);
@@ -31,7 +33,23 @@ struct enc {
 };
 void enc_put(struct enc *e, u64 v, unsigned size);
 void enc_modrm(struct rng *g, struct enc *e, bool want_reg);
-/* MOV r64, imm64 with a good value. */
+/* Control flow, and what goes with it in loops; see gen_flow.c. */
+void gen_flow(struct rng *g, struct diff_insn *d);
+/* A call of a subroutine, a jump past one, and its end. */
+enum gen_sub { SUB_CALL, SUB_SKIP, SUB_RET };
+void gen_sub(struct rng *g, struct diff_insn *d, enum gen_sub what);
+/* Chooses the targets of all branches and writes of @q. */
+void gen_targets(struct rng *g, struct diff_seq *q);
+
+/* For makers: an empty instruction, bytes at its end, where the one that is meant begins, done. */
+void gen_start(struct rng *g, struct diff_insn *d);
+void gen_bytes(struct diff_insn *d, u64 v, unsigned n);
+void gen_mark(struct diff_insn *d);
+void gen_finish(struct diff_insn *d);
+/* MOV r32, imm32 (of 8 to 15: in 64-bit code). */
+void gen_set32(struct diff_insn *d, unsigned reg, u32 v);
+
+/* MOV of a good value to a register, as wide as it goes. */
 void gen_mov_imm(struct rng *g, struct diff_insn *d);
 
 #endif

@@ -3,10 +3,10 @@
  * layout.c - places a sequence in the code pages and prints it
  *
  * How it works
- * Branches go forward only, so one pass in order knows, before each instruction, which flags may
- * be undefined: the union over the fall-through and the branches that arrive there. Where such a
- * flag would be read, CMP ESP, imm8 goes in front. The pass is repeated after the minimiser has
- * taken an instruction out.
+ * Which flags may be undefined before each instruction is a data-flow problem: the union over the
+ * fall-through and the branches that arrive there, to a fixed point, since branches go back too.
+ * Where such a flag would be read, CMP ESP, imm8 goes in front. It is done again after the
+ * minimiser has taken an instruction out.
  */
 #include "diff.h"
 
@@ -15,7 +15,9 @@
 
 #include <Zydis/Zydis.h>
 
-static const u8 norm[] = { 0x83, 0xfc, 0x10 }; /* cmp esp, 0x10: defines all six flags */
+#define NORM_LEN 3
+
+static const u8 norm[NORM_LEN] = { 0x83, 0xfc, 0x10 }; /* cmp esp, 10h: defines all six flags */
 
 const struct diff_region diff_regions[DIFF_REGIONS] = {
 	{ DIFF_CODE, DIFF_CODE_PAGES, false, true, "code" },
@@ -23,7 +25,8 @@ const struct diff_region diff_regions[DIFF_REGIONS] = {
 	{ DIFF_RO, 1, false, false, "read-only" },
 	{ DIFF_ISLAND, 1, true, false, "island" },
 	{ DIFF_STACK, 2, true, false, "stack" },
-	{ DIFF_SMC, 1, true, true, "writable code" },
+	{ DIFF_SMC, 2, true, true, "writable code" },
+	{ DIFF_FUEL, 1, true, false, "fuel" },
 };
 
 long diff_offset(u64 va)
@@ -40,40 +43,79 @@ long diff_offset(u64 va)
 	return -1;
 }
 
+/* Flags of @q's instruction @i go on to others. True if that was news. */
+static bool flow_one(struct diff_seq *q, unsigned i, u32 any, bool *need)
+{
+	const struct diff_insn *d = &q->insn[i];
+	u32 in = q->undef_in[i], out, before;
+	bool news = false;
+
+	if (!q->tiers_only && (in & d->tested) && !need[i])
+		need[i] = news = true;
+	if (need[i])
+		in = 0;
+	out = (in & ~d->defined) | d->undefined;
+	if (d->reaches && d->target >= 0 && d->target <= (s8)q->n) {
+		before = q->undef_in[d->target];
+		q->undef_in[d->target] |= out;
+		news |= before != q->undef_in[d->target];
+	}
+	/* A RET or an indirect jump may come back behind a CALL from anywhere. */
+	if (d->mnemonic == ZYDIS_MNEMONIC_CALL)
+		out |= any;
+	if (!d->stops) {
+		before = q->undef_in[i + 1];
+		q->undef_in[i + 1] |= out;
+		news |= before != q->undef_in[i + 1];
+	}
+	return news;
+}
+
 /* Which flags may be undefined before each instruction, and who needs a CMP. */
 static void flow(struct diff_seq *q, bool *need)
 {
-	u32 any = 0, out;
+	u32 any = 0;
+	bool news = true;
 
 	memset(q->undef_in, 0, sizeof(q->undef_in));
 	for (unsigned i = 0; i < q->n; i++)
 		any |= q->insn[i].undefined;
-	for (unsigned i = 0; i < q->n; i++) {
-		const struct diff_insn *d = &q->insn[i];
-		u32 in = q->undef_in[i];
-
-		need[i] = (in & d->tested) != 0;
-		if (need[i])
-			in = 0;
-		out = (in & ~d->defined) | d->undefined;
-		if (d->target > 0 && d->target <= (s8)q->n)
-			q->undef_in[d->target] |= out;
-		/* A RET or an indirect jump may come back behind a CALL from anywhere. */
-		if (d->mnemonic == ZYDIS_MNEMONIC_CALL)
-			out |= any;
-		if (!d->stops)
-			q->undef_in[i + 1] |= out;
+	while (news) {
+		news = false;
+		for (unsigned i = 0; i < q->n; i++)
+			news |= flow_one(q, i, any, need);
 	}
 }
 
-static void resolve(struct diff_seq *q, unsigned i, u8 *code, u64 va)
+u64 diff_cs_base(const struct diff_seq *q)
 {
-	const struct diff_insn *d = &q->insn[i];
-	u64 end = va + d->at + d->ilen;
-	u64 to = d->rip_rel ? d->rip_target : q->va[d->target];
-	u32 rel = (u32)(to - end);
+	return q->mode == DIFF_16 ? (q->base >= DIFF_SMC ? DIFF_SMC : DIFF_CODE) : 0;
+}
 
-	if (d->rel_size == 1 && (s32)rel > 127)
+static u64 region_end(const struct diff_seq *q)
+{
+	return (q->base & ~0xfffull) + (q->base & 0x1000 ? 1 : 2) * 4096ull;
+}
+
+/* Where the instruction's bytes begin, behind the CMP that it may need. */
+static u64 body(const struct diff_seq *q, const bool *need, s8 i)
+{
+	return q->va[i] + (i < (s8)q->n && need[i] ? NORM_LEN : 0);
+}
+
+static void resolve(const struct diff_seq *q, const struct diff_insn *d, const bool *need, u8 *code,
+		    u64 va)
+{
+	u64 to = d->fix == FIX_RIP ? d->rip_target
+		 : d->target_off   ? body(q, need, d->target) + d->target_off
+				   : q->va[d->target];
+	u32 rel = (u32)(to - (va + d->rel_end));
+
+	if (d->fix == FIX_ABS)
+		rel = (u32)(to - (d->reaches	       ? diff_cs_base(q)
+				  : q->mode == DIFF_16 ? DIFF_DATA
+						       : 0));
+	else if (d->rel_size == 1 && ((s32)rel > 127 || (s32)rel < -128))
 		rel = 0;
 	memcpy(code + d->rel_at, &rel, d->rel_size);
 }
@@ -82,33 +124,35 @@ void diff_layout(struct diff_seq *q)
 {
 	bool need[DIFF_INSNS_MAX + 1] = { false };
 	u8 *pages = q->mem; /* the code region is the first */
-	u64 va = q->base;
+	u64 va = q->base, end = region_end(q);
+	u64 start = end - 2 * 4096;
 
-	memset(pages, 0xf4, DIFF_CODE_PAGES * 4096);
+	if (q->base >= DIFF_SMC)
+		pages += diff_offset(DIFF_SMC);
+	memset(pages, 0xf4, q->base >= DIFF_SMC ? DIFF_MIXED : DIFF_CODE_PAGES * 4096);
 	flow(q, need);
 	for (unsigned i = 0; i < q->n; i++) {
 		q->va[i] = va;
-		va += (need[i] ? sizeof(norm) : 0) + q->insn[i].len;
+		va += (need[i] ? NORM_LEN : 0) + q->insn[i].len;
 	}
 	q->va[q->n] = va;
+	if (va < end)
+		pages[va - start] = 0xf4;
 	for (unsigned i = 0; i < q->n; i++) {
 		u8 code[DIFF_INSN_BYTES];
-		u64 at = q->va[i];
-		size_t room;
+		u64 at = body(q, need, (s8)i);
 
 		if (need[i]) {
-			if (at + sizeof(norm) > DIFF_CODE + DIFF_CODE_PAGES * 4096)
+			if (at > end)
 				break; /* what reads undefined flags is left out: HLT */
-			memcpy(pages + (at - DIFF_CODE), norm, sizeof(norm));
-			at += sizeof(norm);
+			memcpy(pages + (q->va[i] - start), norm, NORM_LEN);
 		}
 		memcpy(code, q->insn[i].b, q->insn[i].len);
-		if (q->insn[i].rel_at)
-			resolve(q, i, code, at);
-		if (at >= DIFF_CODE + DIFF_CODE_PAGES * 4096)
+		if (q->insn[i].fix)
+			resolve(q, &q->insn[i], need, code, at);
+		if (at >= end)
 			break;
-		room = DIFF_CODE + DIFF_CODE_PAGES * 4096 - at;
-		memcpy(pages + (at - DIFF_CODE), code, MIN(room, (size_t)q->insn[i].len));
+		memcpy(pages + (at - start), code, MIN((size_t)(end - at), (size_t)q->insn[i].len));
 	}
 	q->init.rip = q->base;
 }
@@ -117,6 +161,9 @@ void diff_layout(struct diff_seq *q)
 
 static void print_code(const struct diff_seq *q, FILE *out)
 {
+	static const ZydisMachineMode modes[] = { [DIFF_64] = ZYDIS_MACHINE_MODE_LONG_64,
+						  [DIFF_32] = ZYDIS_MACHINE_MODE_LEGACY_32,
+						  [DIFF_16] = ZYDIS_MACHINE_MODE_LEGACY_16 };
 	ZydisDisassembledInstruction dis;
 	u64 va = q->base;
 	u64 end = MAX(q->va[q->n], q->va[0]);
@@ -124,11 +171,8 @@ static void print_code(const struct diff_seq *q, FILE *out)
 	while (va < end) {
 		long off = diff_offset(va);
 		size_t room = off < 0 ? 0 : MIN((size_t)15, (size_t)(DIFF_MEM - off));
-		bool ok =
-			off >= 0 &&
-			ZYAN_SUCCESS(ZydisDisassembleIntel(q->compat ? ZYDIS_MACHINE_MODE_LEGACY_32
-								     : ZYDIS_MACHINE_MODE_LONG_64,
-							   va, q->mem + off, room, &dis));
+		bool ok = off >= 0 && ZYAN_SUCCESS(ZydisDisassembleIntel(modes[q->mode], va,
+									 q->mem + off, room, &dis));
 
 		if (off < 0)
 			break;

@@ -22,12 +22,14 @@
 #include "diff.h"
 
 #include <errno.h>
+#include <asm/ldt.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -48,6 +50,7 @@ struct control {
 	u8 selector;
 	u32 far_off; /* far pointer to the first instruction */
 	u16 far_sel;
+	u16 data_sel, stack_sel;
 };
 
 /* Far from where a BT with a 32-bit bit offset gets from the data pages. */
@@ -66,13 +69,20 @@ void native_trap_c(int sig, siginfo_t *si, void *uc);
 _Static_assert(sizeof(struct diff_state) == 704, "asm: host_fs 704, got_fs 712, got_gs 720");
 _Static_assert(offsetof(struct control, selector) == 728, "asm");
 _Static_assert(offsetof(struct control, far_off) == 732, "asm");
+_Static_assert(offsetof(struct control, data_sel) == 738, "asm");
+_Static_assert(offsetof(struct control, stack_sel) == 740, "asm");
 
 __asm__(".pushsection .text\n"
 	"native_enter:\n"
-	"	mov $0x2b, %eax\n" /* 64-bit programs have null there, which 32-bit code cannot use
-				    */
+	"	xor %eax, %eax\n"
+	"	mov %eax, %fs\n"
+	"	mov %eax, %gs\n"
+	/* 64-bit programs have null there, which 32-bit code cannot use. */
+	"	movzwl 0x4b5d7000+738, %eax\n"
 	"	mov %eax, %ds\n"
 	"	mov %eax, %es\n"
+	"	movzwl 0x4b5d7000+740, %eax\n"
+	"	mov %eax, %ss\n"
 	"	fxrstor64 0x4b5d7000\n"
 	"	mov 0x4b5d7000+656, %rax\n"
 	"	wrfsbase %rax\n"
@@ -122,13 +132,14 @@ static struct {
 	void *jmp[5];	       /* __builtin_setjmp */
 	volatile bool running; /* a sequence has the CPU */
 	volatile int ticks;
+	bool has_16;
 	struct diff_result *res;
-	const u8 *ymmh;		     /* 16 upper halves to load, or NULL */
+	u8 ymmh[16][16];	     /* upper halves to load, with diff_v3 */
 	struct sigaction engine_fpe; /* what SIGFPE did before us */
 	u8 altstack[128 * 1024] attr_aligned(64);
 } nat = { .fd = -1 };
 
-static const int nat_signals[] = { SIGTRAP, SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIGSYS, SIGALRM };
+static const int nat_signals[] = { SIGTRAP, SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIGSYS, SIGVTALRM };
 
 /* enum x86_gpr order */
 static const u8 greg_of[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
@@ -174,9 +185,9 @@ static void take_frame(int sig, const ucontext_t *uc)
 	res->s.fsbase = CTL->got_fs;
 	res->s.gsbase = CTL->got_gs;
 	memcpy(&res->s.fx, uc->uc_mcontext.fpregs, DIFF_FX);
-	if (nat.ymmh)
+	if (diff_v3())
 		take_ymmh((const u8 *)uc->uc_mcontext.fpregs, res);
-	if (sig == SIGALRM) {
+	if (sig == SIGVTALRM) {
 		res->end = DIFF_TIMEOUT;
 		return;
 	}
@@ -194,7 +205,7 @@ static void take_frame(int sig, const ucontext_t *uc)
 
 void native_trap_c(int sig, siginfo_t *si, void *uc)
 {
-	if (sig == SIGALRM && (++nat.ticks < 3 || !nat.running))
+	if (sig == SIGVTALRM && (++nat.ticks < 3 || !nat.running))
 		return;
 	if (!nat.running) {
 		/* Not the sequence: the engine's own SIGFPE, or a bug of ours to be seen as such.
@@ -232,9 +243,14 @@ int native_arm(void)
 	stack_t ss = { .ss_sp = nat.altstack, .ss_size = sizeof(nat.altstack) };
 	struct sigaction sa = { .sa_sigaction = native_trap,
 				.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTART };
-	struct itimerval it = { .it_interval = { .tv_usec = 50000 },
-				.it_value = { .tv_usec = 50000 } };
+	struct itimerval it = { .it_interval = { .tv_usec = 20000 },
+				.it_value = { .tv_usec = 20000 } };
 
+	/* A fork does not copy what maps shared memory; a missing page is another error code. */
+	for (unsigned i = 0; i < DIFF_REGIONS; i++) {
+		for (unsigned k = 0; k < diff_regions[i].pages; k++)
+			(void)*(volatile const u8 *)(diff_regions[i].va + k * 4096ull);
+	}
 	sigemptyset(&sa.sa_mask);
 	if (sigaltstack(&ss, NULL))
 		return -errno;
@@ -242,7 +258,27 @@ int native_arm(void)
 		if (sigaction(nat_signals[i], &sa, NULL))
 			return -errno;
 	}
-	return setitimer(ITIMER_REAL, &it, NULL) ? -errno : 0;
+	prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &CTL->selector);
+	return setitimer(ITIMER_VIRTUAL, &it, NULL) ? -errno : 0;
+}
+
+/* One 16-bit segment of 64 KiB (modify_ldt(2)). */
+static int make_segment(u16 sel, u64 base, bool code)
+{
+	struct user_desc d = {
+		.entry_number = sel >> 3,
+		.base_addr = (unsigned)base,
+		.limit = 0xffff,
+		.contents = code ? MODIFY_LDT_CONTENTS_CODE : MODIFY_LDT_CONTENTS_DATA,
+		.useable = 1,
+	};
+
+	return syscall(SYS_modify_ldt, 0x11, &d, sizeof(d)) ? -errno : 0;
+}
+
+bool native_has_16(void)
+{
+	return nat.has_16;
 }
 
 /* 0; -ENOSYS where user mode may not use the FSGSBASE instructions (Linux before 5.9). */
@@ -271,7 +307,10 @@ int native_open(void)
 	ret = native_arm();
 	if (ret)
 		return ret;
-	prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &CTL->selector);
+	nat.has_16 = !make_segment(DIFF_CS16, DIFF_CODE, true) &&
+		     !make_segment(DIFF_DS16, DIFF_DATA, false) &&
+		     !make_segment(DIFF_SS16, DIFF_STACK, false) &&
+		     !make_segment(DIFF_CS16_SMC, DIFF_SMC, true);
 	return 0;
 }
 
@@ -279,10 +318,14 @@ void native_close(void)
 {
 	struct itimerval it = { 0 };
 
-	setitimer(ITIMER_REAL, &it, NULL);
+	setitimer(ITIMER_VIRTUAL, &it, NULL);
 	prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0);
 	for (unsigned i = 0; i < ARRAY_LEN(nat_signals); i++)
 		signal(nat_signals[i], SIG_DFL);
+	for (unsigned i = 0; i < DIFF_REGIONS; i++)
+		munmap((void *)diff_regions[i].va, diff_regions[i].pages * 4096ul);
+	munmap((void *)CONTROL_VA, 4096);
+	munmap(nat.mem, DIFF_MEM);
 	close(nat.fd);
 	nat.fd = -1;
 }
@@ -298,8 +341,8 @@ static attr_noinline void run_once(void)
 	if (!__builtin_setjmp(nat.jmp)) {
 		nat.ticks = 0;
 		nat.running = true;
-		if (nat.ymmh)
-			load_ymmh(nat.ymmh);
+		if (diff_v3())
+			load_ymmh(nat.ymmh[0]);
 		native_enter();
 	}
 }
@@ -310,24 +353,54 @@ static void host_fpu(void)
 	u32 mxcsr = 0x1f80;
 
 	__asm__ volatile("fninit; ldmxcsr %0" : : "m"(mxcsr));
-	if (nat.ymmh)
+	if (diff_v3())
 		__asm__ volatile("vzeroupper");
 }
 
+static const struct {
+	u16 cs, ds, ss;
+} selectors[] = { [DIFF_64] = { DIFF_CS, DIFF_SS, DIFF_SS },
+		  [DIFF_32] = { DIFF_CS32, DIFF_SS, DIFF_SS },
+		  [DIFF_16] = { DIFF_CS16, DIFF_DS16, DIFF_SS16 } };
+
+void native_start(const struct diff_seq *q)
+{
+	memcpy(nat.mem, q->mem, DIFF_MEM);
+	CTL->s = q->init;
+	memcpy(nat.ymmh, q->ymmh, sizeof(q->ymmh));
+}
+
+void native_resume(const struct diff_seq *q, const struct diff_result *from, u64 rip, u32 flags)
+{
+	CTL->s = from->s;
+	CTL->s.rip = rip;
+	CTL->s.rflags =
+		(from->s.rflags & ~(u64)(X86_ARITH | X86_RF | X86_TF)) | (flags & X86_ARITH);
+	memcpy(nat.ymmh, from->ymmh, sizeof(nat.ymmh));
+}
+
 /*
- * A sequence that the timer interrupted runs again: Linux's sigreturn does not restore all flags
+ * A run that the timer interrupted begins again: Linux's sigreturn does not restore all flags
  * (ID and NT stay as the handler left them), and a tick inside native_trap overwrites got_fs.
  */
-void native_run(const struct diff_seq *q, struct diff_result *ret)
+void native_go(const struct diff_seq *q, struct diff_result *ret)
 {
+	static u8 before[DIFF_MEM];
+	bool saved = false;
+	u64 base = diff_cs_base(q);
+
 	nat.res = ret;
-	nat.ymmh = diff_v3() ? q->ymmh[0] : NULL;
+	CTL->far_off = (u32)(CTL->s.rip - base);
+	CTL->far_sel = base == DIFF_SMC ? DIFF_CS16_SMC : selectors[q->mode].cs;
+	CTL->data_sel = selectors[q->mode].ds;
+	CTL->stack_sel = selectors[q->mode].ss;
+	memcpy(before, nat.mem, DIFF_MEM);
 	do {
-		memcpy(nat.mem, q->mem, DIFF_MEM);
-		CTL->s = q->init;
-		CTL->far_off = (u32)q->init.rip;
-		CTL->far_sel = q->compat ? DIFF_CS32 : DIFF_CS;
+		if (saved)
+			memcpy(nat.mem, before, DIFF_MEM);
+		saved = true;
 		run_once();
 		host_fpu();
 	} while (nat.ticks && ret->end != DIFF_TIMEOUT);
+	ret->s.rip += base;
 }

@@ -17,16 +17,18 @@
 
 #include <Zydis/Zydis.h>
 
-static ZydisDecoder *decoder(void)
+static ZydisDecoder *decoder(enum diff_mode mode)
 {
-	static ZydisDecoder d;
+	static ZydisDecoder d[3];
 	static bool ready;
 
 	if (!ready) {
-		ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+		ZydisDecoderInit(&d[DIFF_64], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+		ZydisDecoderInit(&d[DIFF_32], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+		ZydisDecoderInit(&d[DIFF_16], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
 		ready = true;
 	}
-	return &d;
+	return &d[mode];
 }
 
 static bool set_allowed(ZydisISASet set)
@@ -102,18 +104,21 @@ static bool mnemonic_allowed(ZydisMnemonic m)
 	case ZYDIS_MNEMONIC_LSL:
 	case ZYDIS_MNEMONIC_VERR:
 	case ZYDIS_MNEMONIC_VERW:
+	case ZYDIS_MNEMONIC_LDS:
+	case ZYDIS_MNEMONIC_LES:
 	case ZYDIS_MNEMONIC_LSS:
 	case ZYDIS_MNEMONIC_LFS:
 	case ZYDIS_MNEMONIC_LGS:
 	case ZYDIS_MNEMONIC_IRET:
 	case ZYDIS_MNEMONIC_IRETD:
 	case ZYDIS_MNEMONIC_IRETQ:
+	case ZYDIS_MNEMONIC_INTO:   /* has a user gate in Linux */
 	case ZYDIS_MNEMONIC_INT1:   /* delivered through debug state that Linux owns */
 	case ZYDIS_MNEMONIC_FNSAVE: /* store FIP and FDP: special.c makes them, and clears those */
 	case ZYDIS_MNEMONIC_FNSTENV:
 	case ZYDIS_MNEMONIC_FXSAVE:
 	case ZYDIS_MNEMONIC_FXSAVE64:
-	case ZYDIS_MNEMONIC_MASKMOVDQU: /* whether a zero mask may fault is the CPU's choice */
+	case ZYDIS_MNEMONIC_MASKMOVDQU: /* a zero mask may fault or not: special.c makes them */
 	case ZYDIS_MNEMONIC_MASKMOVQ:
 	case ZYDIS_MNEMONIC_VMASKMOVDQU:
 	case ZYDIS_MNEMONIC_VPCLMULQDQ: /* not in the model, whatever its ISA set says */
@@ -146,6 +151,8 @@ static bool operands_allowed(const ZydisDecodedInstruction *i, const ZydisDecode
 						 (i->attributes & ZYDIS_ATTRIB_HAS_LOCK));
 	case ZYDIS_MNEMONIC_POP:
 		return !is_segment(&ops[0]);
+	case ZYDIS_MNEMONIC_SALC: /* as all of map 0, but it is in no manual */
+		return true;
 	case ZYDIS_MNEMONIC_BSWAP: /* of 16 bits: undefined */
 		return i->operand_width != 16;
 	case ZYDIS_MNEMONIC_INT: /* 0x80 would call the host's kernel; 3 and 4 have user gates */
@@ -241,6 +248,21 @@ static void flags(const ZydisDecodedInstruction *i, const ZydisDecodedOperand *o
 		d->defined = F_ALL & ~X86_AF;
 		d->undefined = X86_AF;
 		return;
+	case ZYDIS_MNEMONIC_DAA:
+	case ZYDIS_MNEMONIC_DAS:
+		d->defined = F_ALL & ~X86_OF;
+		d->undefined = X86_OF;
+		return;
+	case ZYDIS_MNEMONIC_AAA:
+	case ZYDIS_MNEMONIC_AAS:
+		d->defined = X86_AF | X86_CF;
+		d->undefined = F_SZP | X86_OF;
+		return;
+	case ZYDIS_MNEMONIC_AAM:
+	case ZYDIS_MNEMONIC_AAD:
+		d->defined = F_SZP;
+		d->undefined = X86_OF | X86_AF | X86_CF;
+		return;
 	case ZYDIS_MNEMONIC_MUL:
 	case ZYDIS_MNEMONIC_IMUL:
 		d->defined = X86_CF | X86_OF;
@@ -296,7 +318,8 @@ static bool decode(struct diff_insn *d, ZydisDecodedInstruction *i, ZydisDecoded
 {
 	unsigned avail = sizeof(d->b) - d->at;
 
-	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder(), d->b + d->at, MIN(avail, 15u), i, ops)))
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder(d->mode), d->b + d->at, MIN(avail, 15u), i,
+						 ops)))
 		return false;
 	d->ilen = i->length;
 	d->len = d->at + d->ilen;
@@ -309,16 +332,18 @@ static bool decode(struct diff_insn *d, ZydisDecodedInstruction *i, ZydisDecoded
 	for (unsigned k = 0; k < i->operand_count; k++)
 		d->mmx |= ops[k].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 			  ZydisRegisterGetClass(ops[k].reg.value) == ZYDIS_REGCLASS_MMX;
-	d->rel_at = 0;
-	d->rip_rel = false;
 	if (i->raw.imm[0].is_relative) {
+		d->fix = FIX_BRANCH;
+		d->reaches = true;
 		d->rel_at = d->at + i->raw.imm[0].offset;
 		d->rel_size = i->raw.imm[0].size / 8;
-	} else if ((i->attributes & ZYDIS_ATTRIB_HAS_MODRM) && i->raw.modrm.mod == 0 &&
-		   i->raw.modrm.rm == 5 && i->raw.disp.size == 32) {
+		d->rel_end = d->len;
+	} else if (d->mode == DIFF_64 && (i->attributes & ZYDIS_ATTRIB_HAS_MODRM) &&
+		   i->raw.modrm.mod == 0 && i->raw.modrm.rm == 5 && i->raw.disp.size == 32) {
+		d->fix = FIX_RIP;
 		d->rel_at = d->at + i->raw.disp.offset;
 		d->rel_size = 4;
-		d->rip_rel = true;
+		d->rel_end = d->len;
 	}
 	return true;
 }
@@ -337,19 +362,21 @@ static void prepend(struct diff_insn *d, u64 bytes, unsigned n)
 	memcpy(d->b, &bytes, n);
 	d->at += (u8)n;
 	d->len += (u8)n;
-	if (d->rel_at)
+	if (d->fix) {
 		d->rel_at += (u8)n;
+		d->rel_end += (u8)n;
+	}
 }
 
-/* Puts MOV r32, imm32 before the instruction: RAX to R15 in the encoding's order. */
+/* Puts MOV r32, imm32 before the instruction (r16, imm16): RAX to R15 in the encoding's order. */
 static void prepend_mov(struct diff_insn *d, unsigned reg, u32 v)
 {
 	u64 b = (u64)(0xb8 | (reg & 7)) | (u64)v << 8;
 
-	if (reg < 8)
-		prepend(d, b, 5);
-	else
+	if (reg >= 8)
 		prepend(d, 0x41 | b << 8, 6);
+	else
+		prepend(d, b, d->mode == DIFF_16 ? 3 : 5);
 }
 
 /*
@@ -370,7 +397,7 @@ static void fresh_address(struct rng *g, const ZydisDecodedInstruction *i,
 			return; /* gen_avx.c has seen to these */
 		base = (s16)ZydisRegisterGetId(m->base);
 		index = (s16)ZydisRegisterGetId(m->index);
-		if (m->base != ZYDIS_REGISTER_NONE && !d->rip_rel && base != X86_RSP)
+		if (m->base != ZYDIS_REGISTER_NONE && d->fix != FIX_RIP && base != X86_RSP)
 			prepend_mov(d, (unsigned)base, (u32)rnd_pointer(g));
 		if (m->index != ZYDIS_REGISTER_NONE && index != base && index != X86_RSP)
 			prepend_mov(d, (unsigned)index, rnd_below(g, 32));
@@ -411,7 +438,7 @@ bool gen_allowed(struct rng *g, struct diff_insn *d)
 			return false;
 		break;
 	}
-	if (d->rip_rel)
+	if (d->fix == FIX_RIP)
 		d->rip_target = rnd_pointer(g);
 	/* SHLD, SHRD of 16 bits: a count above 16 gives an undefined result. */
 	if ((i.mnemonic == ZYDIS_MNEMONIC_SHLD || i.mnemonic == ZYDIS_MNEMONIC_SHRD) &&

@@ -11,25 +11,26 @@
 
 #include <Zydis/Zydis.h>
 
-static void bytes(struct diff_insn *d, u64 v, unsigned n)
+void gen_bytes(struct diff_insn *d, u64 v, unsigned n)
 {
+	BUG_IF(d->len + n > DIFF_INSN_BYTES);
 	memcpy(d->b + d->len, &v, n);
 	d->len += (u8)n;
 }
 
-static void start(struct diff_insn *d)
+void gen_start(struct rng *g, struct diff_insn *d)
 {
 	memset(d, 0, sizeof(*d));
 	d->target = -1;
+	d->mode = g->mode;
 }
 
-/* The instruction that is meant begins here. */
-static void mark(struct diff_insn *d)
+void gen_mark(struct diff_insn *d)
 {
 	d->at = d->len;
 }
 
-static void finish(struct diff_insn *d)
+void gen_finish(struct diff_insn *d)
 {
 	u8 len = d->len;
 
@@ -37,31 +38,48 @@ static void finish(struct diff_insn *d)
 	d->len = len; /* what follows the instruction stays */
 }
 
-void gen_mov_imm(struct rng *g, struct diff_insn *d)
+void gen_set32(struct diff_insn *d, unsigned reg, u32 v)
 {
-	unsigned r = rnd_below(g, 16);
-
-	start(d);
-	if (r == X86_RSP && rnd_pct(g, 80))
-		r = X86_RSI;
-	bytes(d, 0x48 | r >> 3, 1);
-	bytes(d, 0xb8 | (r & 7), 1);
-	bytes(d, rnd_pct(g, 60) ? rnd_pointer(g) : rnd_value(g), 8);
-	finish(d);
+	if (d->mode == DIFF_16)
+		gen_bytes(d, 0x66, 1);
+	if (reg > 7)
+		gen_bytes(d, 0x41, 1);
+	gen_bytes(d, 0xb8 | (reg & 7), 1);
+	gen_bytes(d, v, 4);
 }
 
-/* MOV r32, imm32: what a string instruction is to start from. */
+void gen_mov_imm(struct rng *g, struct diff_insn *d)
+{
+	unsigned r = rnd_below(g, g->mode == DIFF_64 ? 16 : 8);
+	u64 v = rnd_pct(g, 60) ? rnd_pointer(g) : rnd_value(g);
+
+	gen_start(g, d);
+	if (r == X86_RSP && rnd_pct(g, 80))
+		r = X86_RSI;
+	if (g->mode == DIFF_16 && rnd_pct(g, 70)) {
+		gen_bytes(d, 0xb8 | r, 1);
+		gen_bytes(d, v, 2);
+	} else if (g->mode != DIFF_64) {
+		gen_set32(d, r, g->mode == DIFF_16 ? (u32)v & 0xffff : (u32)v);
+	} else {
+		gen_bytes(d, 0x48 | r >> 3, 1);
+		gen_bytes(d, 0xb8 | (r & 7), 1);
+		gen_bytes(d, v, 8);
+	}
+	gen_finish(d);
+}
+
+/* What a string instruction is to start from. */
 static void set32(struct diff_insn *d, unsigned reg, u32 v)
 {
-	bytes(d, 0xb8 | reg, 1);
-	bytes(d, v, 4);
+	gen_set32(d, reg, d->mode == DIFF_16 ? v & 0xffff : v);
 }
 
 static void make_string(struct rng *g, struct diff_insn *d)
 {
 	static const u8 ops[] = { 0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf };
 
-	start(d);
+	gen_start(g, d);
 	if (rnd_pct(g, 80))
 		set32(d, X86_RCX, rnd_pct(g, 90) ? rnd_below(g, 300) : (u32)rnd_value(g));
 	if (rnd_pct(g, 50))
@@ -69,103 +87,113 @@ static void make_string(struct rng *g, struct diff_insn *d)
 	if (rnd_pct(g, 50))
 		set32(d, X86_RSI, (u32)rnd_pointer(g));
 	if (rnd_pct(g, 30))
-		bytes(d, 0xfc | rnd_below(g, 2), 1); /* CLD, STD */
-	mark(d);
+		gen_bytes(d, 0xfc | rnd_below(g, 2), 1); /* CLD, STD */
+	gen_mark(d);
 	if (rnd_pct(g, 8))
-		bytes(d, 0x64 | rnd_below(g, 2), 1);
+		gen_bytes(d, 0x64 | rnd_below(g, 2), 1);
 	if (rnd_pct(g, 15))
-		bytes(d, 0x67, 1);
+		gen_bytes(d, 0x67, 1);
 	if (rnd_pct(g, 25))
-		bytes(d, 0x66, 1);
+		gen_bytes(d, 0x66, 1);
 	if (rnd_pct(g, 75))
-		bytes(d, 0xf2 | rnd_below(g, 2), 1);
-	if (rnd_pct(g, 30))
-		bytes(d, 0x48 | rnd_below(g, 8), 1);
-	bytes(d, ops[rnd_below(g, ARRAY_LEN(ops))], 1);
-	finish(d);
+		gen_bytes(d, 0xf2 | rnd_below(g, 2), 1);
+	if (g->mode == DIFF_64 && rnd_pct(g, 30))
+		gen_bytes(d, 0x48 | rnd_below(g, 8), 1);
+	gen_bytes(d, ops[rnd_below(g, ARRAY_LEN(ops))], 1);
+	gen_finish(d);
 }
 
 static void make_branch(struct rng *g, struct diff_insn *d)
 {
-	start(d);
+	unsigned wide = g->mode == DIFF_16 ? 2 : 4;
+
+	gen_start(g, d);
 	switch (rnd_below(g, 6)) {
 	case 0:
-		bytes(d, 0xe0 | rnd_below(g, 4), 1); /* LOOPNE, LOOPE, LOOP, JRCXZ */
-		bytes(d, 0, 1);
+		gen_bytes(d, 0xe0 | rnd_below(g, 4), 1); /* LOOPNE, LOOPE, LOOP, JRCXZ */
+		gen_bytes(d, 0, 1);
 		break;
 	case 1:
-		bytes(d, 0xe8 | rnd_below(g, 2), 1); /* CALL, JMP rel32 */
-		bytes(d, 0, 4);
+		gen_bytes(d, 0xe8 | rnd_below(g, 2), 1); /* CALL, JMP rel32 */
+		gen_bytes(d, 0, wide);
 		break;
 	case 2:
-		bytes(d, 0x800f | rnd_below(g, 16) << 8, 2);
-		bytes(d, 0, 4);
+		gen_bytes(d, 0x800f | rnd_below(g, 16) << 8, 2);
+		gen_bytes(d, 0, wide);
 		break;
 	case 3:
-		bytes(d, 0xc3, 1);
+		gen_bytes(d, 0xc3, 1);
 		break;
 	default:
-		bytes(d, 0x70 | rnd_below(g, 16), 1);
-		bytes(d, 0, 1);
+		gen_bytes(d, 0x70 | rnd_below(g, 16), 1);
+		gen_bytes(d, 0, 1);
 		break;
 	}
-	finish(d);
+	gen_finish(d);
 }
 
 static void make_popf(struct rng *g, struct diff_insn *d)
 {
 	u32 f = (u32)rnd(g) & 0x7e4ed7;
 
-	start(d);
+	gen_start(g, d);
 	if (rnd_pct(g, 3)) /* a single-step trap behind the next instruction */
 		f |= X86_TF;
 	if (rnd_pct(g, 80))
 		f &= ~(u32)X86_AC;
-	bytes(d, 0x68, 1); /* PUSH imm32 */
-	bytes(d, f, 4);
-	mark(d);
-	bytes(d, 0x9d, 1);
-	finish(d);
+	gen_bytes(d, 0x68, 1); /* PUSH imm32 */
+	gen_bytes(d, f, g->mode == DIFF_16 ? 2 : 4);
+	gen_mark(d);
+	gen_bytes(d, 0x9d, 1);
+	gen_finish(d);
 }
 
 static void make_stack(struct rng *g, struct diff_insn *d)
 {
-	start(d);
+	gen_start(g, d);
 	if (rnd_pct(g, 20))
-		bytes(d, 0x66, 1);
+		gen_bytes(d, 0x66, 1);
 	switch (rnd_below(g, 6)) {
 	case 0:
-		bytes(d, 0x9c, 1); /* PUSHF */
+		gen_bytes(d, 0x9c, 1); /* PUSHF */
 		break;
 	case 1:
-		bytes(d, 0xc8, 1); /* ENTER */
-		bytes(d, rnd_pct(g, 90) ? rnd_below(g, 256) : rnd(g), 2);
-		bytes(d, rnd_pct(g, 70) ? 0 : rnd_below(g, 40), 1);
+		gen_bytes(d, 0xc8, 1); /* ENTER */
+		gen_bytes(d, rnd_pct(g, 90) ? rnd_below(g, 256) : rnd(g), 2);
+		gen_bytes(d, rnd_pct(g, 70) ? 0 : rnd_below(g, 40), 1);
 		break;
 	case 2:
-		bytes(d, 0xc9, 1); /* LEAVE */
+		gen_bytes(d, 0xc9, 1); /* LEAVE */
 		break;
 	case 3:
-		bytes(d, rnd_pct(g, 50) ? 0x68 : 0x6a, 1); /* PUSH imm */
-		bytes(d, rnd_value(g), d->b[d->len - 1] == 0x6a ? 1 : d->b[0] == 0x66 ? 2 : 4);
+		gen_bytes(d, rnd_pct(g, 50) ? 0x68 : 0x6a, 1); /* PUSH imm */
+		gen_bytes(d, rnd_value(g),
+			  d->b[d->len - 1] == 0x6a		      ? 1
+			  : (d->b[0] == 0x66) != (g->mode == DIFF_16) ? 2
+								      : 4);
 		break;
 	default:
-		bytes(d, 0x50 | rnd_below(g, 16), 1); /* PUSH, POP r64 */
+		gen_bytes(d, 0x50 | rnd_below(g, 16), 1); /* PUSH, POP r64 */
 		break;
 	}
-	finish(d);
+	gen_finish(d);
 }
 
 /* MOV of @size (2, 4 or 8; 8: sign-extended imm32) to the absolute address @to. */
 static void store_imm(struct diff_insn *d, u64 to, u32 v, unsigned size)
 {
+	if (size == 8 && d->mode == DIFF_32) {
+		store_imm(d, to, v, 4);
+		store_imm(d, to + 4, 0, 4);
+		return;
+	}
 	if (size == 2)
-		bytes(d, 0x66, 1);
+		gen_bytes(d, 0x66, 1);
 	if (size == 8)
-		bytes(d, 0x48, 1);
-	bytes(d, 0x2504c7, 3);
-	bytes(d, to, 4);
-	bytes(d, v, size == 2 ? 2 : 4);
+		gen_bytes(d, 0x48, 1);
+	gen_bytes(d, 0x2504c7, 3);
+	gen_bytes(d, to, 4);
+	gen_bytes(d, v, size == 2 ? 2 : 4);
 }
 
 /*
@@ -177,14 +205,14 @@ static void make_fsave(struct rng *g, struct diff_insn *d)
 	u64 to = DIFF_DATA + 0x100 + (rnd_below(g, 0x3c00) & ~15u);
 	unsigned kind = rnd_below(g, 4);
 
-	start(d);
+	gen_start(g, d);
 	if (kind == 0 && rnd_pct(g, 10))
 		to += 8; /* #GP */
-	if (kind == 1)
-		bytes(d, 0x48, 1);
-	bytes(d, kind < 2 ? 0x04ae0f : kind == 2 ? 0x34d9 : 0x34dd, kind < 2 ? 3 : 2);
-	bytes(d, 0x25, 1);
-	bytes(d, to, 4);
+	if (kind == 1 && g->mode == DIFF_64)
+		gen_bytes(d, 0x48, 1);
+	gen_bytes(d, kind < 2 ? 0x04ae0f : kind == 2 ? 0x34d9 : 0x34dd, kind < 2 ? 3 : 2);
+	gen_bytes(d, 0x25, 1);
+	gen_bytes(d, to, 4);
 	if (kind < 2) {
 		store_imm(d, to + 6, 0, 2);
 		store_imm(d, to + 8, 0, 8);
@@ -193,7 +221,7 @@ static void make_fsave(struct rng *g, struct diff_insn *d)
 		for (unsigned at = 12; at < 28; at += 4)
 			store_imm(d, to + at, 0, 4);
 	}
-	finish(d);
+	gen_finish(d);
 }
 
 /* LDMXCSR, FLDCW or FXRSTOR of a plausible value. */
@@ -203,62 +231,144 @@ static void make_fpu_control(struct rng *g, struct diff_insn *d)
 	unsigned kind = rnd_below(g, 3);
 	u32 v = (u32)rnd(g) & 0xffff;
 
-	start(d);
+	gen_start(g, d);
 	if (rnd_pct(g, 60))
 		v |= 0x1f80;
 	if (kind == 0) {
 		store_imm(d, at, v, 4);
-		mark(d);
-		bytes(d, 0x2514ae0f, 4); /* LDMXCSR */
+		gen_mark(d);
+		gen_bytes(d, 0x2514ae0f, 4); /* LDMXCSR */
 	} else if (kind == 1) {
 		store_imm(d, at, rnd_pct(g, 60) ? v | 0x3f : v, 2);
-		mark(d);
-		bytes(d, 0x252cd9, 3); /* FLDCW */
+		gen_mark(d);
+		gen_bytes(d, 0x252cd9, 3); /* FLDCW */
 	} else {
 		store_imm(d, at + 24, v, 4);
-		mark(d);
-		if (rnd_pct(g, 50))
-			bytes(d, 0x48, 1);
-		bytes(d, 0x250cae0f, 4); /* FXRSTOR */
+		gen_mark(d);
+		if (g->mode == DIFF_64 && rnd_pct(g, 50))
+			gen_bytes(d, 0x48, 1);
+		gen_bytes(d, 0x250cae0f, 4); /* FXRSTOR */
 	}
-	bytes(d, at, 4);
-	finish(d);
+	gen_bytes(d, at, 4);
+	gen_finish(d);
 }
 
 /* A division that has a chance not to overflow. */
 static void make_div(struct rng *g, struct diff_insn *d)
 {
-	bool idiv = rnd_pct(g, 50), wide = rnd_pct(g, 50);
+	bool idiv = rnd_pct(g, 50), wide = g->mode == DIFF_64 && rnd_pct(g, 50);
 
-	start(d);
+	gen_start(g, d);
 	if (idiv) {
 		if (wide)
-			bytes(d, 0x48, 1);
-		bytes(d, 0x99, 1); /* CDQ, CQO */
+			gen_bytes(d, 0x48, 1);
+		gen_bytes(d, 0x99, 1); /* CDQ, CQO */
 	} else {
-		bytes(d, 0xd231, 2); /* XOR EDX, EDX */
+		gen_bytes(d, 0xd231, 2); /* XOR EDX, EDX */
 	}
-	mark(d);
+	gen_mark(d);
 	if (wide)
-		bytes(d, 0x48 | rnd_below(g, 2), 1);
-	bytes(d, rnd_pct(g, 20) ? 0xf6 : 0xf7, 1);
-	bytes(d, 0xc0 | (idiv ? 7 : 6) << 3 | rnd_below(g, 8), 1);
-	finish(d);
+		gen_bytes(d, 0x48 | rnd_below(g, 2), 1);
+	gen_bytes(d, rnd_pct(g, 20) ? 0xf6 : 0xf7, 1);
+	gen_bytes(d, 0xc0 | (idiv ? 7 : 6) << 3 | rnd_below(g, 8), 1);
+	gen_finish(d);
 	d->undefined = X86_ARITH; /* the XOR's AF, the division's all */
 }
 
 static void make_cmpxchg8b(struct rng *g, struct diff_insn *d)
 {
-	start(d);
+	gen_start(g, d);
 	if (rnd_pct(g, 30))
-		bytes(d, 0xf0, 1);
-	if (rnd_pct(g, 50))
-		bytes(d, 0x48, 1);
-	bytes(d, 0xc70f, 2);
-	bytes(d, 0x0d, 1);
-	bytes(d, 0, 4);
-	finish(d);
+		gen_bytes(d, 0xf0, 1);
+	if (g->mode == DIFF_64 && rnd_pct(g, 50))
+		gen_bytes(d, 0x48, 1);
+	gen_bytes(d, 0xc70f, 2);
+	gen_bytes(d, 0x0d, 1);
+	gen_bytes(d, rnd_pointer(g), 4);
+	gen_finish(d);
 	d->rip_target = rnd_pointer(g);
+}
+
+/*
+ * MASKMOVDQU, MASKMOVQ: to where all 16 bytes are, or with a mask of ones. (Whether bytes that are
+ * masked out may fault is the CPU's choice.)
+ */
+static void make_maskmov(struct rng *g, struct diff_insn *d)
+{
+	unsigned mask = rnd_below(g, 8);
+	bool mmx = rnd_pct(g, 30);
+
+	gen_start(g, d);
+	if (rnd_pct(g, 70)) {
+		set32(d, X86_RDI, (u32)(DIFF_DATA + rnd_below(g, 0x3ff0)));
+	} else {
+		set32(d, X86_RDI, (u32)rnd_pointer(g));
+		if (!mmx)
+			gen_bytes(d, 0x66, 1);
+		gen_bytes(d, 0xc0760f | mask << 16 | mask << 19, 3); /* PCMPEQD */
+	}
+	gen_mark(d);
+	if (!mmx)
+		gen_bytes(d, 0x66, 1);
+	gen_bytes(d, 0xc0f70f | mask << 16 | rnd_below(g, 8) << 19, 3);
+	gen_finish(d);
+	d->mmx = mmx;
+}
+
+static u32 selector(struct rng *g, bool null_too)
+{
+	static const u16 sel[] = { DIFF_SS, DIFF_SS, DIFF_SS, 0x28,   DIFF_CS, DIFF_CS32,
+				   0x10,    0x1b,    0x1000,  0x8003, 0x0,     0x3 };
+
+	return sel[rnd_below(g, ARRAY_LEN(sel) - (null_too ? 0 : 2))];
+}
+
+/*
+ * MOV and POP to segment registers, LFS, LGS. A null selector in FS or GS clears the base on some
+ * CPUs and not on others.
+ */
+static void make_segment(struct rng *g, struct diff_insn *d)
+{
+	static const u8 regs[] = { X86_ES, X86_DS, X86_SS, X86_FS, X86_GS };
+	u8 reg = regs[rnd_below(g, ARRAY_LEN(regs))];
+	u64 at = DIFF_DATA + 0x100 + (rnd_below(g, 0x3c00) & ~15u);
+	u32 sel = selector(g, reg != X86_FS && reg != X86_GS);
+
+	gen_start(g, d);
+	if (reg >= X86_FS && rnd_pct(g, 30)) {
+		store_imm(d, at, (u32)rnd_value(g), 4);
+		store_imm(d, at + 4, sel, 2);
+		gen_mark(d);
+		gen_bytes(d, reg == X86_FS ? 0xb40f : 0xb50f, 2); /* LFS, LGS */
+		gen_bytes(d, 0x2504 | (X86_RAX + rnd_below(g, 4)) << 3, 2);
+		gen_bytes(d, at, 4);
+	} else if (reg >= X86_FS && rnd_pct(g, 30)) {
+		gen_bytes(d, 0x68, 1);
+		gen_bytes(d, sel, 4);
+		gen_mark(d);
+		gen_bytes(d, reg == X86_FS ? 0xa10f : 0xa90f, 2); /* POP */
+	} else {
+		set32(d, X86_RAX, sel | (u32)rnd(g) << 16);
+		gen_mark(d);
+		gen_bytes(d, 0xc08e | reg << 11, 2);
+	}
+	gen_finish(d);
+}
+
+/* LAR, LSL, VERR, VERW. */
+static void make_selector_test(struct rng *g, struct diff_insn *d)
+{
+	unsigned op = rnd_below(g, 4), reg = rnd_below(g, 8);
+
+	gen_start(g, d);
+	set32(d, X86_RCX, selector(g, true));
+	gen_mark(d);
+	if (op < 2)
+		gen_bytes(d, 0xc1020f | op << 8 | reg << 19, 3);
+	else
+		gen_bytes(d, 0xc1000f | (op == 2 ? 4 : 5) << 19, 3);
+	gen_finish(d);
+	d->defined = X86_ZF;
 }
 
 /* Encodings that are #UD in 64-bit mode, and an instruction longer than 15 bytes (#GP). */
@@ -269,27 +379,27 @@ static void make_invalid(struct rng *g, struct diff_insn *d)
 	static const u8 two[] = { 0x04, 0x0a, 0x0b, 0x0c, 0x25, 0x27, 0x36, 0x39, 0x3b, 0x3d,
 				  0x3e, 0x3f, 0x7a, 0x7b, 0xa6, 0xa7, 0xaa, 0xb9, 0xff };
 
-	start(d);
+	gen_start(g, d);
 	switch (rnd_below(g, 5)) {
 	case 0:
-		bytes(d, one[rnd_below(g, ARRAY_LEN(one))], 1);
-		bytes(d, rnd(g), 8);
+		gen_bytes(d, one[rnd_below(g, ARRAY_LEN(one))], 1);
+		gen_bytes(d, rnd(g), 8);
 		break;
 	case 1:
-		bytes(d, 0x0f | (u64)two[rnd_below(g, ARRAY_LEN(two))] << 8, 2);
-		bytes(d, 0xc0, 1);
+		gen_bytes(d, 0x0f | (u64)two[rnd_below(g, ARRAY_LEN(two))] << 8, 2);
+		gen_bytes(d, 0xc0, 1);
 		break;
 	case 2: /* LOCK where it is not allowed: register destination, or no write */
-		bytes(d, 0xf0, 1);
-		bytes(d, rnd_pct(g, 50) ? 0xc001 : 0x0003, 2);
+		gen_bytes(d, 0xf0, 1);
+		gen_bytes(d, rnd_pct(g, 50) ? 0xc001 : 0x0003, 2);
 		break;
 	case 3: /* 14 or 15 prefixes: 15 bytes are legal, 16 are not */
 		for (unsigned n = 14 + rnd_below(g, 2); n; n--)
-			bytes(d, 0x66, 1);
-		bytes(d, 0x90, 1);
+			gen_bytes(d, 0x66, 1);
+		gen_bytes(d, 0x90, 1);
 		break;
 	default: /* LEA of a register; CMPXCHG8B of a register is RDRAND's place, so not here */
-		bytes(d, 0xc08d | rnd_below(g, 64) << 8, 2);
+		gen_bytes(d, 0xc08d | rnd_below(g, 64) << 8, 2);
 		break;
 	}
 	d->ilen = d->len;
@@ -298,16 +408,19 @@ static void make_invalid(struct rng *g, struct diff_insn *d)
 void gen_special(struct rng *g, struct diff_insn *d)
 {
 	static void (*const makers[])(struct rng *, struct diff_insn *) = {
-		gen_mov_imm,	  gen_mov_imm, gen_mov_imm,    gen_mov_imm, gen_mov_imm,
-		gen_mov_imm,	  gen_mov_imm, make_string,    make_string, make_string,
-		make_string,	  make_branch, make_branch,    make_branch, make_branch,
-		make_popf,	  make_stack,  make_stack,     make_stack,  make_fsave,
-		make_fpu_control, make_div,    make_cmpxchg8b,
+		gen_mov_imm,	    gen_mov_imm, gen_mov_imm,	 gen_mov_imm,  gen_mov_imm,
+		gen_mov_imm,	    gen_mov_imm, make_string,	 make_string,  make_string,
+		make_string,	    make_branch, make_branch,	 make_branch,  make_branch,
+		make_popf,	    make_stack,	 make_stack,	 make_stack,   make_div,
+		make_fpu_control,   make_fsave,	 make_cmpxchg8b, make_maskmov, make_segment,
+		make_selector_test,
 	};
+	/* The last ones name addresses that 16-bit code does not reach, or the host's selectors. */
+	unsigned n = ARRAY_LEN(makers) - (g->mode == DIFF_16 ? 6 : 0);
 
-	if (rnd_pct(g, 1)) {
+	if (g->mode == DIFF_64 && rnd_pct(g, 1)) {
 		make_invalid(g, d);
 		return;
 	}
-	makers[rnd_below(g, ARRAY_LEN(makers))](g, d);
+	makers[rnd_below(g, n)](g, d);
 }

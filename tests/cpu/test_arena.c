@@ -35,6 +35,7 @@ static void put_insn(u8 *p, u32 n)
 static bool run_batch(u32 first)
 {
 	static struct diff_seq q;
+	static const struct diff_effort effort = { .native = true };
 	static u8 code[BATCH * INSN];
 	u32 n = MIN(BATCH, KINDS * PER_KIND - first);
 
@@ -43,7 +44,7 @@ static bool run_batch(u32 first)
 	diff_gen_raw(&q, code, n * INSN, DIFF_CODE);
 	for (unsigned i = 0; i < sizeof(q.init.fx.xmm); i++)
 		((u8 *)q.init.fx.xmm)[i] = (u8)(i * 7 + first);
-	if (diff_check(&q, stderr))
+	if (diff_check(&q, &effort, stderr))
 		return true;
 	fprintf(stderr, "instructions %u to %u differ\n", first, first + n - 1);
 	return false;
@@ -68,9 +69,10 @@ int main(void)
 		ret = run_batch(at) ? 0 : 1;
 	for (unsigned i = 0; i < 3 && !ret; i++) /* and what was dropped, again */
 		ret = run_batch(i * BATCH) ? 0 : 1;
-	printf("%llu thunks live, %llu flushes\n", (unsigned long long)guest_stat("thunks"),
-	       (unsigned long long)guest_stat("thunk_flushes"));
-	if (!ret && !guest_stat("thunk_flushes")) {
+	printf("%llu thunks live, %llu flushes\n",
+	       (unsigned long long)guest_stat(DIFF_JIT, "thunks"),
+	       (unsigned long long)guest_stat(DIFF_JIT, "thunk_flushes"));
+	if (!ret && !guest_stat(DIFF_JIT, "thunk_flushes")) {
 		fprintf(stderr, "the arena was never full: this test tests nothing\n");
 		ret = 1;
 	}

@@ -383,7 +383,7 @@ static void compatibility_mode(void **state)
 	native_arm();
 	for (unsigned i = 0; i < ARRAY_LEN(legacy); i++) {
 		diff_gen_raw(&q, legacy[i].b, legacy[i].len, DIFF_CODE + 0x100);
-		q.compat = true;
+		q.mode = DIFF_32;
 		for (unsigned k = 0; k < 16; k++) {
 			memset(q.ymmh[k], (int)(0x81 + 7 * k), 16);
 			memset(q.init.fx.xmm[k], (int)(0x21 * k), 16);

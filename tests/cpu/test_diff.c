@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_diff.c - a few ten thousand random sequences, native against the soft engine
+ * test_diff.c - a few ten thousand random sequences, native, interpreted and translated
  */
 #include "diff.h"
 

@@ -340,32 +340,34 @@ struct edge {
 	const u8 *code, *end;
 	u64 va;
 	u8 vector;
-	bool compat;
+	enum diff_mode mode;
 };
 
-#define ROW(n, v, w, a) { edge_##n, edge_##n##_end, DIFF_##w + 0x100, v, false },
-#define ROW32(n, v, w, a) { edge_##n, edge_##n##_end, DIFF_##w + 0x100, v, true },
+#define ROW(n, v, w, a) { edge_##n, edge_##n##_end, DIFF_##w + 0x100, v, DIFF_64 },
+#define ROW32(n, v, w, a) { edge_##n, edge_##n##_end, DIFF_##w + 0x100, v, DIFF_32 },
 static struct edge edges[] = { EDGES(ROW) EDGES32(ROW32) };
 
 static void run_edge(void **state)
 {
 	static struct diff_seq q;
-	static struct diff_result n;
+	static const struct diff_effort effort = { .native = true, .hot = 3, .budgets = 60 };
+	const struct diff_result *n;
 	const struct edge *e = *state;
 	bool ok;
 
 	native_arm(); /* cmocka puts its own handlers in place before each test */
 	diff_gen_raw(&q, e->code, (size_t)(e->end - e->code), e->va);
-	q.compat = e->compat;
-	ok = diff_check_result(&q, stderr, &n);
-	if (!ok || n.end != DIFF_EXC || n.vector != e->vector) {
+	q.mode = e->mode;
+	ok = diff_check(&q, &effort, stderr);
+	n = &diff_last()->r[0];
+	if (!ok || n->end != DIFF_EXC || n->vector != e->vector) {
 		diff_print(&q, stderr);
-		fprintf(stderr, "  native: exception %u at %llx, expected %u\n", n.vector,
-			(unsigned long long)n.s.rip, e->vector);
+		fprintf(stderr, "  native: exception %u at %llx, expected %u\n", n->vector,
+			(unsigned long long)n->s.rip, e->vector);
 	}
 	assert_true(ok);
-	assert_int_equal(n.end, DIFF_EXC);
-	assert_int_equal(n.vector, e->vector);
+	assert_int_equal(n->end, DIFF_EXC);
+	assert_int_equal(n->vector, e->vector);
 }
 
 /* The host may have them; the CPU model of guest.c does not. */
@@ -385,7 +387,8 @@ static void not_in_the_model(void **state)
 
 	for (unsigned i = 0; i < ARRAY_LEN(insns); i++) {
 		diff_gen_raw(&q, insns[i], sizeof(insns[i]), DIFF_CODE);
-		guest_run(&q, &g);
+		guest_start(DIFF_INTERP, &q, true);
+		guest_go(DIFF_INTERP, &q, 1000, &g);
 		assert_int_equal(g.end, DIFF_EXC);
 		assert_int_equal(g.vector, X86_UD);
 		assert_int_equal(g.s.rip, DIFF_CODE);

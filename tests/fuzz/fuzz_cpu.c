@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_cpu.c - a million random sequences, native against the soft engine (make fuzz)
+ * fuzz_cpu.c - millions of random sequences, native, interpreted and translated (make fuzz)
  *
  * The same program as tests/cpu/test_diff.c, which runs fewer; every option of it works here.
  */
