@@ -25,8 +25,7 @@ static const char *const modules[] = { "virtio_rng", NULL };
 const struct vm_dev_kind vm_dev_rng = {
 	.name = "rng",
 	.help = "an entropy device: random bytes of the host's, or of the seed's\n"
-		"under the virtual clock",
-	.max = 1,
+		"under the virtual clock; may be repeated",
 	.modules = modules,
 	.parse = rng_parse,
 	.create = rng_create,
