@@ -582,7 +582,7 @@ static void add_sub(struct rng *g, struct diff_seq *q)
 static u8 pick_mode(struct rng *g, const struct diff_cfg *cfg)
 {
 	unsigned p = rnd_below(g, 100);
-	u8 mode = diff_v3() || p < 82 ? DIFF_64 : p < 94 ? DIFF_32 : DIFF_16;
+	u8 mode = p < 82 ? DIFF_64 : p < 94 ? DIFF_32 : DIFF_16;
 
 	return cfg->modes & 1 << mode ? mode : DIFF_64;
 }
