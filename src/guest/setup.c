@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -97,18 +98,64 @@ void setup_identity(const struct spec *s)
 	close(fd);
 }
 
+/* Whether @word (of the kernel's command line) is a parameter of @module, which is @n bytes long. */
+static bool is_param(const char *word, const char *module, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (word[i] != module[i] &&
+		    !((word[i] == '-' || word[i] == '_') && (module[i] == '-' || module[i] == '_')))
+			return false;
+	return word[n] == '.' && word[n + 1];
+}
+
+/*
+ * The parameters of the module in @file, as modprobe(8) takes them from the kernel's command line:
+ * MODULE.PARAM=VALUE, in order. The kernel itself gives them to what is built in only.
+ */
+static void module_params(const char *file, const char *cmdline, char *ret, size_t size)
+{
+	const char *base = strrchr(file, '/');
+	size_t len = 0, n;
+
+	base = base ? base + 1 : file;
+	n = strcspn(base, ".");
+	*ret = 0;
+	for (const char *p = cmdline; *p;) {
+		size_t k = strcspn(p, " \n");
+
+		if (is_param(p, base, n) && k - n - 1 + len + 2 < size)
+			len += (size_t)snprintf(ret + len, size - len, "%s%.*s", len ? " " : "",
+						(int)(k - n - 1), p + n + 1);
+		p += k + (p[k] != 0);
+	}
+}
+
+/* /proc files have no size to read by. */
+static void read_cmdline(char *ret, size_t size)
+{
+	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, ret, size - 1) : 0;
+
+	ret[n > 0 ? n : 0] = 0;
+	if (fd >= 0)
+		close(fd);
+}
+
 /* A module that does not load is said, but the command runs: it may not need it. */
 void setup_modules(void)
 {
+	static char cmdline[8192], params[4096];
 	char *list, *save;
 	size_t len;
 
 	if (text_read(WIRE_MODULES_FILE, &list, &len) < 0)
 		return;
+	read_cmdline(cmdline, sizeof(cmdline));
 	for (char *file = strtok_r(list, "\n", &save); file; file = strtok_r(NULL, "\n", &save)) {
 		int fd = open(file, O_RDONLY | O_CLOEXEC);
 
-		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+		module_params(file, cmdline, params, sizeof(params));
+		if (fd < 0 || (syscall(SYS_finit_module, fd, params, 0) < 0 && errno != EEXIST))
 			say("cannot load the kernel module %s: %s", file, strerror(errno));
 		if (fd >= 0)
 			close(fd);
