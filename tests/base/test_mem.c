@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <cmocka.h>
 
 #define MIB (1ull << 20)
@@ -199,12 +200,52 @@ static void bad_layouts(void **s)
 	assert_null(m);
 }
 
+/* Spans end with their region; a window is memory, but neither RAM nor part of the digest. */
+static void spans_and_windows(void **s)
+{
+	const struct mem_region r[] = { { 0, 2 * MIB, 0 },
+					{ 2 * MIB, MIB, 1 },
+					{ 4 * GIB, 2 * MIB, 0, true } };
+	struct mem *m = make(r, 3), *plain = make(r, 2);
+	struct mem_digest a, b;
+	struct err e;
+	size_t n;
+
+	assert_ptr_equal(mem_span(m, 2 * MIB - 10, 100, &n), mem_ptr(m, 2 * MIB - 10, 1));
+	assert_int_equal(n, 10);
+	assert_non_null(mem_span(m, 2 * MIB, 100, &n));
+	assert_int_equal(n, 100);
+	assert_null(mem_span(m, 3 * MIB, 1, &n));
+	assert_int_equal(mem_size(m), 3 * MIB);
+
+	u8 *w = mem_ptr(m, 4 * GIB, 2 * MIB);
+	assert_non_null(w);
+	assert_ptr_equal(mmap(w, 4096, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 w);
+	w[5] = 77;
+	assert_int_equal(mem_read(m, 4 * GIB + 5, &n, 1), 0);
+	assert_int_equal((u8)n, 77);
+	assert_int_equal(mem_digest(m, &e, &a), 0);
+	assert_int_equal(mem_digest(plain, &e, &b), 0);
+	assert_memory_equal(&a, &b, sizeof(a));
+
+	memset(&seen, 0, sizeof(seen));
+	mem_set_observer(m, observe, NULL);
+	mem_wrote(m, 4 * GIB, 4096);
+	mem_wrote(m, 4 * GIB, 0);
+	assert_int_equal(seen.calls, 1);
+	assert_int_equal(seen.len, 4096);
+	mem_free(m);
+	mem_free(plain);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(access_and_bounds), cmocka_unit_test(observer),
 		cmocka_unit_test(digests),	     cmocka_unit_test(untouched_is_free),
-		cmocka_unit_test(bad_layouts),
+		cmocka_unit_test(bad_layouts),	     cmocka_unit_test(spans_and_windows),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

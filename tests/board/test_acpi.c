@@ -295,6 +295,23 @@ static void too_small_a_place(void **state)
 	buf_fini(&b.acpi);
 }
 
+/* Devices that the command line names are in no ACPI table, or they would be found twice. */
+static void hidden_devices(void **state)
+{
+	struct built b;
+	struct buf out = { 0 };
+	struct err e;
+
+	build(&machines[3], &b);
+	assert_true(b.in.virtio_slots > 0);
+	assert_non_null(memmem(b.acpi.data, b.acpi.len, "LNRO0005", 8));
+	b.in.virtio_hidden = true;
+	assert_int_equal(x86_acpi_build(&b.in, X86_ACPI_BASE, 1 << 20, &e, &out), 0);
+	assert_null(memmem(out.data, out.len, "LNRO0005", 8));
+	buf_fini(&out);
+	buf_fini(&b.acpi);
+}
+
 static void mp_table(void **state)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(machines); i++) {
@@ -423,8 +440,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(structure),	     cmocka_unit_test(hmat_figures),
-		cmocka_unit_test(too_small_a_place), cmocka_unit_test(mp_table),
-		cmocka_unit_test(iasl_reads_all),
+		cmocka_unit_test(too_small_a_place), cmocka_unit_test(hidden_devices),
+		cmocka_unit_test(mp_table),	     cmocka_unit_test(iasl_reads_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
