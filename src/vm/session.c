@@ -447,7 +447,8 @@ void session_close(struct session *s)
 		return;
 	io_stop(s->io);
 	s->io = NULL;
-	s->m = NULL;
+	/* Workers of devices may still post: they end with the machine. */
+	__atomic_store_n(&s->m, NULL, __ATOMIC_RELEASE);
 }
 
 void session_free(struct session *s)
