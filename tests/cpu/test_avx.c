@@ -21,7 +21,7 @@
 
 #define CODE 0x1000u
 #define DATA 0x2000u
-#define RAM 0x10000u
+#define RAM 0x20000u
 
 /* --- the engine alone --------------------------------------------------------------------------- */
 
@@ -302,6 +302,17 @@ static void masked_out(void **state)
 		assert_int_equal(RUN(&r, MASKLOAD), on <= 4 ? X86_BP : X86_GP);
 		if (on == 2)
 			assert_true(all(r.c->x.xmm[0], 0x11, 8) && all(r.c->x.xmm[0] + 8, 0, 8));
+	}
+	/* A 16-bit address is cut before elements are counted from it: vpmaskmovd [si], ymm1, ymm0 */
+	for (unsigned on = 0; on <= 8; on++) {
+		flat(&r);
+		r.c->seg[X86_DS].limit = 0xffff;
+		r.c->r[X86_RSI] = 0x1fff0;
+		for (unsigned i = 0; i < 8; i++)
+			mask[i] = i < on ? ~0u : 0;
+		memcpy(r.c->x.xmm[1], mask, 16);
+		memcpy(r.c->x.ymmh[1], mask + 4, 16);
+		assert_int_equal(RUN(&r, "\x67\xc4\xe2\x75\x8e\x04"), on <= 4 ? X86_BP : X86_GP);
 	}
 	rig_close(&r);
 }

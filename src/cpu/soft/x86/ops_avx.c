@@ -229,18 +229,19 @@ const struct op *op_avx_load8(struct vcpu *v, const struct op *op)
 
 /* --- VMASKMOVPS, VMASKMOVPD, VPMASKMOVD, VPMASKMOVQ ------------------------------------------- */
 
-/* The address of @byte of the operand, of which the @n bytes there are accessed. */
+/*
+ * The address of @byte of the operand, of which the @n bytes there are accessed. The operand's own
+ * address is cut to the address size, not that of each element.
+ */
 static u64 element(struct vcpu *v, const struct op *op, unsigned byte, unsigned n, bool write)
 {
-	struct op e;
+	u64 off;
 
 	if (!(op->flags & OPF_EASLOW))
 		return lin_add(v, ea_flat(v, op), byte);
-	if (v->code_mode == CODE_64)
-		return lin_add(v, ea_slow(v, op, n, write), byte);
-	e = *op;
-	e.disp += (s32)byte;
-	return ea_slow(v, &e, n, write);
+	off = v->c.r[op->base] + (v->c.r[op->index] << op->scale) + (u64)(s64)op->disp;
+	off = op->flags & OPF_A32 ? (u32)off : op->flags & OPF_A16 ? (u16)off : off;
+	return seg_linear(v, op, op->seg, off + byte, n, write);
 }
 
 attr_noinline static void mask_load(struct vcpu *v, const struct op *op)
