@@ -32,7 +32,7 @@ CALLS = {
     "op_avx_round_store": 1,
     "try_store": 1,
     "x87_split_store": 1,
-    "op_jit": 1,  # into host code
+    "run_code": 1,  # into host code
 }
 OP_SIZE = 0x20  # sizeof(struct op); its handler is at offset 0
 FILES = ("ops_*", "jit")

@@ -401,15 +401,16 @@ static int soft_alloc(struct soft *s)
 	    vec_new(&s->vec) < 0)
 		return -ENOMEM;
 	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
-		s->cpu[i] = aligned_alloc(64, ALIGN_UP(sizeof(struct vcpu), (size_t)64));
+		s->cpu[i] = vcpu_alloc();
 		if (!s->cpu[i])
 			return -ENOMEM;
-		memset(s->cpu[i], 0, sizeof(struct vcpu));
 	}
 	if (s->cfg.tier != SOFT_TIER_INTERP &&
 	    jit_new(s->cfg.code_cache ? s->cfg.code_cache : SOFT_CODE_CACHE_DEFAULT,
 		    s->cfg.tier == SOFT_TIER_JIT, &s->jit) < 0)
 		return -ENOMEM;
+	if (s->jit)
+		jit_trace(s->jit, s->cfg.code_dump, s->cfg.perf_map);
 	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
 		int r = vcpu_setup(s->cpu[i], s, i);
 		if (r < 0)
@@ -467,11 +468,8 @@ void soft_free(struct soft *s)
 		return;
 	if (s->hash && s->cpu && s->page_code)
 		blocks_flush_all(s);
-	for (unsigned i = 0; s->cpu && i < s->cfg.ncpus; i++) {
-		if (s->cpu[i])
-			vcpu_teardown(s->cpu[i]);
-		free(s->cpu[i]);
-	}
+	for (unsigned i = 0; s->cpu && i < s->cfg.ncpus; i++)
+		vcpu_free(s->cpu[i]);
 	gclock_fini(&s->clk);
 	jit_free(s->jit);
 	vec_free(s->vec);
@@ -555,7 +553,13 @@ void soft_digest(struct soft *s, void (*add)(void *h, const void *p, size_t n), 
 
 void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val), void *o)
 {
-	u64 miss = 0, exc = 0, intr = 0, alone = 0, jc = 0, part = 0, io = 0;
+	static const char *const exit_name[VCPU_EXITS] = {
+		[VCPU_EXIT_UNKNOWN] = "exits_unknown", [VCPU_EXIT_LINK] = "exits_link",
+		[VCPU_EXIT_BUDGET] = "exits_budget",   [VCPU_EXIT_ONE] = "exits_one",
+		[VCPU_EXIT_LAST] = "exits_last",       [VCPU_EXIT_SLOW] = "exits_slow",
+	};
+	u64 exits[VCPU_EXITS] = { 0 };
+	u64 miss = 0, exc = 0, intr = 0, alone = 0, jc = 0, part = 0, io = 0, translated = 0;
 
 	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
 		const struct vcpu *v = s->cpu[i];
@@ -566,6 +570,9 @@ void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val)
 		jc += v->stat.jc_miss;
 		part += v->stat.part;
 		io += v->stat.io;
+		translated += v->stat.translated;
+		for (unsigned j = 0; j < VCPU_EXITS; j++)
+			exits[j] += v->stat.exits[j];
 	}
 	line(o, "instructions", s->insns);
 	line(o, "guest_ns", s->now_ps / PS_PER_NS);
@@ -583,13 +590,18 @@ void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val)
 	line(o, "ran_alone", alone);
 	line(o, "exceptions", exc);
 	line(o, "interrupts", intr);
+	for (unsigned i = 0; s->jit && i < VCPU_EXITS; i++)
+		line(o, exit_name[i], exits[i]);
 	line(o, "thunks", vec_stats(s->vec).thunks);
 	line(o, "thunk_flushes", vec_stats(s->vec).flushes);
 	if (s->jit) {
 		struct jit_stats js = jit_stats(s->jit);
+		line(o, "instructions_translated", translated);
 		line(o, "blocks_translated", js.translated);
+		line(o, "regions_translated", js.regions);
 		line(o, "blocks_refused", js.refused);
 		line(o, "code_bytes", js.code_bytes);
+		line(o, "region_bytes", js.region_bytes);
 		line(o, "code_flushes", js.flushes);
 	}
 }

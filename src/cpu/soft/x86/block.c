@@ -103,7 +103,7 @@ static void block_drop(struct soft *s, struct block *b)
 			v->resume = NULL;
 	}
 	if (s->jit)
-		jit_forget(b);
+		jit_forget(s->jit, b);
 	b->dead = true;
 	b->hash_next = s->dead;
 	s->dead = b;
@@ -216,6 +216,15 @@ static struct block *block_make(struct vcpu *v, gpa_t g)
 	page_link(s, g & PAGE_MASK, b);
 	if (g2)
 		page_link(s, g2, b);
+	return b;
+}
+
+struct block *block_find(const struct soft *s, gpa_t gpa, enum code_mode mode)
+{
+	struct block *b = s->hash[hash_of(gpa, mode)];
+
+	while (b && (b->gpa != gpa || b->mode != mode || b->gpa2))
+		b = b->hash_next;
 	return b;
 }
 

@@ -18,10 +18,10 @@ struct emit {
 	bool full;
 };
 
-/* An r/m operand: a register, or [reg + disp]. */
+/* An r/m operand: a register, or [reg + disp], or [reg + index + disp]. */
 struct erm {
-	bool mem;
-	u8 reg;
+	bool mem, indexed;
+	u8 reg, index;
 	s32 disp;
 };
 
@@ -74,6 +74,13 @@ static inline struct erm em(u8 base, s32 disp)
 	return (struct erm){ .mem = true, .reg = base, .disp = disp };
 }
 
+static inline struct erm emx(u8 base, u8 index, s32 disp)
+{
+	return (struct erm){
+		.mem = true, .indexed = true, .reg = base, .index = index, .disp = disp
+	};
+}
+
 /* Prefixes, REX and opcode for @reg and the extension bits of @x (index) and @b (base or rm). */
 static inline void eopc(struct emit *e, unsigned f, u8 opc, u8 reg, u8 x, u8 b)
 {
@@ -116,11 +123,27 @@ static inline void edisp(struct emit *e, u8 reg, u8 base, s32 disp)
 /* opcode /r */
 static inline void einsn(struct emit *e, unsigned f, u8 opc, u8 reg, struct erm m)
 {
-	eopc(e, f, opc, reg, 0, m.reg);
-	if (m.mem)
+	eopc(e, f, opc, reg, m.index, m.reg);
+	if (m.indexed) {
+		e8(e, (u8)(0x80 | (reg & 7) << 3 | 4));
+		e8(e, (u8)((m.index & 7) << 3 | (m.reg & 7)));
+		e32(e, (u32)m.disp);
+	} else if (m.mem) {
 		edisp(e, reg, m.reg, m.disp);
-	else
+	} else {
 		e8(e, (u8)(0xc0 | (reg & 7) << 3 | (m.reg & 7)));
+	}
+}
+
+/* RORX dst, src, n (64 bits): changes no flags. */
+static inline void erorx(struct emit *e, u8 dst, u8 src, u8 n)
+{
+	e8(e, 0xc4); /* VEX.LZ.F2.0F3A.W1 F0 /r ib */
+	e8(e, (u8)((dst & 8 ? 0 : 0x80) | 0x40 | (src & 8 ? 0 : 0x20) | 3));
+	e8(e, 0xfb);
+	e8(e, 0xf0);
+	e8(e, (u8)(0xc0 | (dst & 7) << 3 | (src & 7)));
+	e8(e, n);
 }
 
 /* LEA dst, [base + index << scale + disp]; base or index may be -1. */
@@ -186,13 +209,27 @@ static inline u32 ejmp(struct emit *e)
 	return e->n - 4;
 }
 
-/* Lets the jump at @at lead here. */
-static inline void ehere(struct emit *e, u32 at)
+/* Calls what [RSP + off] points at, with the 8 bytes below RSP left alone. */
+static inline void ecall_glue(struct emit *e, s32 off)
 {
-	u32 d = e->n - (at + 4);
+	elea(e, EM_W, 4, 4, -1, 0, -8);
+	einsn(e, 0, 0xff, 2, em(4, off + 8));
+	elea(e, EM_W, 4, 4, -1, 0, 8);
+}
+
+/* Lets the jump at @at lead to @to. */
+static inline void eto(struct emit *e, u32 at, u32 to)
+{
+	u32 d = to - (at + 4);
 
 	if (at + 4 <= e->cap)
 		memcpy(e->buf + at, &d, 4);
+}
+
+/* Lets the jump at @at lead here. */
+static inline void ehere(struct emit *e, u32 at)
+{
+	eto(e, at, e->n);
 }
 
 #endif

@@ -447,12 +447,25 @@ const struct x86_ops vcpu_x86_ops = {
 	.cr8_write = op_cr8_write,
 };
 
+/* Frames of signal handlers, with all the vector state that a kernel saves in them. */
+#define SIGNAL_ROOM (32u << 10)
+
+struct vcpu *vcpu_alloc(void)
+{
+	size_t bytes = ALIGN_UP(SIGNAL_ROOM + sizeof(struct vcpu), (size_t)64);
+	u8 *p = aligned_alloc(64, bytes);
+
+	if (!p)
+		return NULL;
+	memset(p + SIGNAL_ROOM, 0, bytes - SIGNAL_ROOM);
+	return (struct vcpu *)(void *)(p + SIGNAL_ROOM);
+}
+
 int vcpu_setup(struct vcpu *v, struct soft *s, unsigned index)
 {
 	v->s = s;
-	v->jc = calloc(JC_SIZE, sizeof(*v->jc));
 	v->empty_tlb = calloc(TLB_SIZE, sizeof(*v->empty_tlb));
-	if (!v->jc || !v->empty_tlb)
+	if (!v->empty_tlb)
 		return -ENOMEM;
 	for (u32 i = 0; i < TLB_SIZE; i++)
 		v->empty_tlb[i].rtag = v->empty_tlb[i].wtag = TLB_NONE(i);
@@ -480,10 +493,12 @@ int vcpu_setup(struct vcpu *v, struct soft *s, unsigned index)
 	return 0;
 }
 
-void vcpu_teardown(struct vcpu *v)
+void vcpu_free(struct vcpu *v)
 {
+	if (!v)
+		return;
 	for (int k = 0; k < TLB_KINDS; k++)
 		free(v->tlbs[k]);
 	free(v->empty_tlb);
-	free(v->jc);
+	free((u8 *)v - SIGNAL_ROOM);
 }

@@ -17,27 +17,23 @@
 
 #define HOT 48u /* executions until a block is translated */
 
-static void make_link(struct vcpu *v, struct block *b, unsigned i)
+/* The target is in the same page, so it is the same code for all who get here. */
+static void make_link(struct vcpu *v, struct block_link *l)
 {
-	struct block_link *l = &b->link[i];
-	u64 rip = v->c.rip;
-	const struct jc_entry *e = &v->jc[jc_hash(rip)];
+	struct block *b = block_find(v->s, l->gpa, CODE_64);
 
-	if (b->dead || l->to || e->key != (rip ^ v->jc_salt[rip >> 63]) || !e->b->body)
+	if (l->to || !b || !b->region)
 		return;
-	/* The branch was emitted as one inside the page; the target must be the same page's. */
-	if ((e->b->gpa ^ b->gpa) >> 12)
-		return;
-	l->to = e->b;
-	l->to_code = e->b->code;
-	l->next = e->b->incoming;
-	l->prevp = &e->b->incoming;
+	l->to = b;
+	l->to_code = b->near;
+	l->next = b->incoming;
+	l->prevp = &b->incoming;
 	if (l->next)
 		l->next->prevp = &l->next;
-	e->b->incoming = l;
+	b->incoming = l;
 }
 
-static void unlink_one(struct block_link *l)
+void link_break(struct block_link *l)
 {
 	if (!l->to)
 		return;
@@ -48,31 +44,95 @@ static void unlink_one(struct block_link *l)
 	l->to_code = l->resolve;
 }
 
-void jit_forget(struct block *b)
+void jit_forget(struct jit *j, struct block *b)
 {
-	unlink_one(&b->link[0]);
-	unlink_one(&b->link[1]);
-	while (b->incoming)
-		unlink_one(b->incoming);
+	if (b->region)
+		region_drop(j, b->region);
+}
+
+/* RIP = where @b begins in the page that it holds the address of. */
+static void rip_to(struct vcpu *v, const struct block *b)
+{
+	v->c.rip += b->gpa & 0xfff;
+	v->c.r[X86_BLOCK] = v->c.rip;
+	v->cur = b;
+}
+
+static op_fn first(const struct block *b, u64 k)
+{
+	return k ? b->ops[k].fn : b->fn0;
+}
+
+static enum vcpu_exit reason(const struct jit_ret *r)
+{
+	const struct block *b = r->p;
+
+	if (r->k == EXIT_GO)
+		return VCPU_EXIT_UNKNOWN;
+	if (r->k == EXIT_LINK)
+		return VCPU_EXIT_LINK;
+	if (r->k == EXIT_BUDGET)
+		return VCPU_EXIT_BUDGET;
+	if (r->k >= EXIT_ONE)
+		return VCPU_EXIT_ONE;
+	return r->k + 1 == b->n ? VCPU_EXIT_LAST : VCPU_EXIT_SLOW;
+}
+
+/* Runs host code, with c.rip the address of the page, and what it leaves to the interpreter. */
+static const struct op *run_code(struct vcpu *v, const void *code)
+{
+	s64 had = v->budget;
+	struct jit_ret r = v->s->jit->enter(v, code);
+	struct block *b = r.p;
+
+	v->stat.translated += (u64)(had - v->budget);
+	v->stat.exits[reason(&r)]++;
+	if (r.k == EXIT_GO)
+		return jump_to(v, v->c.rip);
+	if (r.k == EXIT_LINK) {
+		struct block_link *l = r.p;
+		v->c.rip += l->gpa & 0xfff;
+		make_link(v, l);
+		return jump_to(v, v->c.rip);
+	}
+	rip_to(v, b);
+	if (r.k == EXIT_BUDGET) {
+		if (v->budget < b->n)
+			return NULL;
+		v->budget -= b->n;
+		return b->fn0(v, b->ops);
+	}
+	if (r.k < EXIT_ONE)
+		return first(b, r.k)(v, &b->ops[r.k]);
+	r.k -= EXIT_ONE;
+	v->one[0] = b->ops[r.k];
+	v->one[0].fn = first(b, r.k);
+	v->one[1].idx = (u8)(r.k + 1);
+	return v->one[0].fn(v, v->one);
+}
+
+/* Behind an instruction that host code left to the interpreter. */
+static const struct op *op_resume(struct vcpu *v, const struct op *op)
+{
+	const struct block *b = v->cur;
+
+	if (!b->region) { /* it wrote to the code */
+		const struct op *next = &b->ops[op->idx];
+		return next->fn(v, next);
+	}
+	v->c.rip = v->c.r[X86_BLOCK] - (b->gpa & 0xfff);
+	return run_code(v, v->jit_resume);
 }
 
 /* The first op of a translated block. */
 static const struct op *op_jit(struct vcpu *v, const struct op *op)
 {
-	struct jit *j = v->s->jit;
+	const struct block *b = v->cur;
 
+	v->budget += b->n; /* host code takes it itself */
 	v->jit_salt = v->jc_salt[v->c.rip >> 63];
-	struct jit_ret r = j->enter(v, v->cur->body);
-	if (!r.b)
-		return jump_to(v, v->c.rip);
-	if (r.k >= EXIT_LINK) {
-		make_link(v, r.b, (unsigned)(r.k - EXIT_LINK));
-		return jump_to(v, v->c.rip);
-	}
-	v->cur = r.b;
-	v->c.r[X86_BLOCK] = v->c.rip;
-	const struct op *o = &r.b->ops[r.k];
-	return r.k == 0 ? r.b->fn0(v, o) : o->fn(v, o);
+	v->c.rip -= b->gpa & 0xfff;
+	return run_code(v, b->near);
 }
 
 /* The first op of a block that may become hot. */
@@ -83,36 +143,56 @@ static const struct op *op_warm(struct vcpu *v, const struct op *op)
 
 	if (++b->heat < j->hot)
 		return b->fn0(v, op);
-	if (translate_block(j, v, b)) {
-		b->ops[0].fn = op_jit;
+	if (translate_region(j, v, b))
 		return op_jit(v, op);
-	}
 	if (!j->full) {
 		b->ops[0].fn = b->fn0;
+		b->refused = true;
 		j->st.refused++;
 	}
 	return b->fn0(v, op);
 }
 
+void block_hot(struct block *b)
+{
+	b->ops[0].fn = op_jit;
+}
+
+void block_cold(struct jit *j, struct block *b)
+{
+	b->region = NULL;
+	b->code = j->exit_next;
+	b->near = NULL;
+	b->heat = 0;
+	b->ops[0].fn = op_warm;
+}
+
 void jit_watch(struct jit *j, struct block *b)
 {
-	b->fn0 = b->ops[0].fn;
 	b->code = j->exit_next;
-	b->body = NULL;
 	if (b->mode == CODE_64 && !b->gpa2)
-		b->ops[0].fn = op_warm;
+		block_cold(j, b);
 }
 
 /* --- the way in and out ------------------------------------------------------------------ */
 
 static const u8 callee_saved[] = { 3, 5, 12, 13, 14, 15 };
 
+/* RDI: the vcpu, RSI: the code. */
 static void emit_enter(struct emit *e)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(callee_saved); i++)
 		eopc(e, 0, 0x50 | (callee_saved[i] & 7), 0, 0, callee_saved[i]);
-	emov(e, VC, 7); /* rdi: the vcpu */
-	emov(e, T1, 6); /* rsi: the code */
+	estore(e, em(7, offsetof(struct vcpu, host_rsp)), VC);
+	emov(e, VC, 7);
+	emov(e, T1, 6);
+	eload(e, BUDGET, VCPU(budget));
+	einsn(e, EM_0F, 0xb6, 0, VCPU(c.of)); /* flags as PUSHF stores them, with IF */
+	einsn(e, 0, 0xc1, 4, er(0));
+	e8(e, 11);
+	einsn(e, EM_0F, 0xb6, 1, VCPU(c.fl));
+	elea(e, 0, 0, 0, 1, 0, 0x202 - 2); /* bit 1 is in fl */
+	estore(e, FLAGS_SLOT, 0);
 	for (unsigned g = 0; g < X86_GPRS; g++)
 		if (host_of[g] >= 0)
 			eload(e, (u8)host_of[g], greg(g));
@@ -125,35 +205,42 @@ static void *fill(struct vcpu *v, u64 a, u32 info)
 	return tlb_enter(v, a, info & (MISS_WRITE - 1), (info & MISS_WRITE) != 0);
 }
 
-/* C may change the caller-saved registers, XMM ones too. CF: no pointer. */
+/*
+ * Called with RSP 16 below the vcpu. C may change the caller-saved registers, XMM ones too; those
+ * of the guest wait in its saved state. T0 = the pointer; CF: there is none.
+ */
 static void emit_miss(struct emit *e)
 {
-	static const u8 saved[] = { 0, 1, 2, 6, 7, 8, 9 };
+	static const u8 saved[] = { X86_RAX, X86_RCX, X86_RDX, X86_RSI, X86_RSP, X86_R8 };
 
+	estore(e, em(VC, 16 + (s32)(offsetof(struct vcpu, c.r) + X86_RDI * 8)), 7);
+	elea(e, EM_W, 7, VC, -1, 0, 16);
 	for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
-		eopc(e, 0, 0x50 | (saved[i] & 7), 0, 0, saved[i]);
-	elea(e, EM_W, 4, 4, -1, 0, -8); /* aligns the stack to 16 bytes */
-	einsn(e, 0, 0x80, 7, VCPU(xmm_live));
+		estore(e, em(7, greg(saved[i]).disp), (u8)host_of[saved[i]]);
+	einsn(e, 0, 0x80, 7, em(7, offsetof(struct vcpu, xmm_live)));
 	e8(e, 0);
 	u32 dead = ejcc(e, CC_E);
 	for (unsigned i = 0; i < 16; i++)
-		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(i));
+		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(7, i));
 	ehere(e, dead);
-	emov(e, 7, VC);
+	eload(e, VC, em(7, offsetof(struct vcpu, host_rsp)));
+	e8(e, 0x57); /* push rdi: aligns the stack to 16 bytes */
 	emov(e, 6, T0);
 	einsn(e, 0, 0x8b, 2, er(T1));
 	eimm64(e, 0, (u64)(uintptr_t)fill);
 	einsn(e, 0, 0xff, 2, er(0)); /* call */
+	e8(e, 0x5f);		     /* pop rdi */
+	elea(e, EM_W, VC, 7, -1, 0, -16);
 	emov(e, T0, 0);
-	einsn(e, 0, 0x80, 7, VCPU(xmm_live));
+	einsn(e, 0, 0x80, 7, em(7, offsetof(struct vcpu, xmm_live)));
 	e8(e, 0);
 	dead = ejcc(e, CC_E);
 	for (unsigned i = 0; i < 16; i++)
-		einsn(e, EM_0F, 0x28, (u8)i, xmm_slot(i));
+		einsn(e, EM_0F, 0x28, (u8)i, xmm_slot(7, i));
 	ehere(e, dead);
-	elea(e, EM_W, 4, 4, -1, 0, 8);
-	for (unsigned i = ARRAY_LEN(saved); i-- > 0;)
-		eopc(e, 0, 0x58 | (saved[i] & 7), 0, 0, saved[i]);
+	for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
+		eload(e, (u8)host_of[saved[i]], em(7, greg(saved[i]).disp));
+	eload(e, 7, em(7, greg(X86_RDI).disp));
 	einsn(e, EM_W, 0x83, 7, er(T0)); /* cmp r10, 1 */
 	e8(e, 1);
 	e8(e, 0xc3);
@@ -164,9 +251,18 @@ static void emit_exit(struct emit *e)
 	for (unsigned g = 0; g < X86_GPRS; g++)
 		if (host_of[g] >= 0)
 			estore(e, greg(g), (u8)host_of[g]);
+	estore(e, VCPU(budget), BUDGET);
+	einsn(e, 0, 0x8b, 0, FLAGS_SLOT);
+	einsn(e, 0, 0x88, 0, VCPU(c.fl)); /* mov [fl], al */
+	einsn(e, 0, 0xc1, 5, er(0));	  /* shr eax, 11 */
+	e8(e, 11);
+	einsn(e, 0, 0x83, 4, er(0)); /* and eax, 1 */
+	e8(e, 1);
+	einsn(e, 0, 0x88, 0, VCPU(c.of));
 	emit_vec_store(e);
 	emov(e, 0, T1);
 	emov(e, 2, T0);
+	eload(e, VC, VCPU(host_rsp));
 	for (unsigned i = ARRAY_LEN(callee_saved); i-- > 0;)
 		eopc(e, 0, 0x58 | (callee_saved[i] & 7), 0, 0, callee_saved[i]);
 	e8(e, 0xc3);
@@ -188,7 +284,9 @@ static int emit_glue(struct jit *j)
 	u32 miss = e.n;
 	emit_miss(&e);
 	u32 next = e.n;
-	einsn(&e, 0, 0x33, T1, er(T1));
+	estore(&e, VCPU(c.rip), T0);
+	einsn(&e, 0, 0xc7, 0, er(T0));
+	e32(&e, EXIT_GO);
 	einsn(&e, 0, 0xff, 4, VCPU(jit_exit));
 	BUG_IF(e.full);
 	if (codebuf_add(&j->cb, buf, e.n, 16, &code) < 0)
@@ -211,6 +309,12 @@ int jit_new(size_t code_max, bool eager, struct jit **ret)
 	if (!j)
 		return -ENOMEM;
 	j->hot = eager ? 1 : HOT;
+	j->bmi2 = __builtin_cpu_supports("bmi2");
+	j->tr = malloc(sizeof(*j->tr));
+	if (!j->tr) {
+		jit_free(j);
+		return -ENOMEM;
+	}
 	r = codebuf_init(&j->cb, code_max);
 	if (r == 0)
 		r = emit_glue(j);
@@ -230,7 +334,14 @@ void jit_free(struct jit *j)
 	if (!j)
 		return;
 	codebuf_fini(&j->cb);
+	free(j->tr);
 	free(j);
+}
+
+void jit_trace(struct jit *j, FILE *dump, FILE *perf_map)
+{
+	j->dump = dump;
+	j->map = perf_map;
 }
 
 bool jit_full(const struct jit *j)
@@ -256,5 +367,7 @@ void jit_attach(const struct jit *j, struct vcpu *v)
 	v->jit_xmm = j->xmm_load;
 	v->jit_x87 = j->x87_load;
 	v->jit_miss = j->miss;
+	v->jit_next = j->exit_next;
+	v->one[1].fn = op_resume;
 	v->host_mxcsr = 0x1f80; /* the ABI's initial value: nothing here changes it */
 }

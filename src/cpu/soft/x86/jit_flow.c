@@ -11,6 +11,7 @@ static void check_canonical(struct tr *t)
 {
 	struct emit *e = &t->e;
 
+	flags_drop(t);
 	emov(e, T1, T0);
 	einsn(e, EM_W, 0xc1, 4, er(T1)); /* shl r11, 16 */
 	e8(e, 16);
@@ -18,14 +19,6 @@ static void check_canonical(struct tr *t)
 	e8(e, 16);
 	einsn(e, EM_W, 0x3b, T1, er(T0));
 	leave(t, CC_NE);
-}
-
-/* T0 = host pointer of the 8 bytes at RSP + @off. */
-static void stack_slot(struct tr *t, s32 off, bool write)
-{
-	flags_save(t);
-	elea(&t->e, EM_W, T0, G_RSP, -1, 0, off);
-	probe(t, 8, write);
 }
 
 static void rsp_add(struct tr *t, s32 n)
@@ -36,29 +29,29 @@ static void rsp_add(struct tr *t, s32 n)
 bool tr_push(struct tr *t, const ZydisDecodedOperand *o)
 {
 	const struct op *op = &t->b->ops[t->k];
+	struct erm m;
 	bool high;
 
 	if (op->aux != 8)
 		return false;
 	if (o[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-		stack_slot(t, -8, true);
-		einsn(&t->e, EM_W, 0xc7, 0, em(T0, 0));
+		m = stack_operand(t, -8, 8, true);
+		einsn(&t->e, EM_W, 0xc7, 0, m);
 		e32(&t->e, (u32)op->imm);
 	} else if (o[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		if (op->flags & OPF_EASLOW)
 			return false;
-		mem_operand(t, op, 8, false);
-		eload(&t->e, T0, em(T0, 0));
+		eload(&t->e, T0, mem_operand(t, op, 8, 1, false));
 		estore(&t->e, VCPU(jit_tmp), T0);
-		stack_slot(t, -8, true);
+		m = stack_operand(t, -8, 8, true);
 		eload(&t->e, T1, VCPU(jit_tmp));
-		estore(&t->e, em(T0, 0), T1);
+		estore(&t->e, m, T1);
 	} else {
 		int g = gpr_of(o[0].reg.value, &high);
 		if (g < 0 || o[0].size != 64)
 			return false;
-		stack_slot(t, -8, true);
-		estore(&t->e, em(T0, 0), use(t, (unsigned)g, T1));
+		m = stack_operand(t, -8, 8, true);
+		estore(&t->e, m, use(t, (unsigned)g, T1));
 	}
 	rsp_add(t, -8);
 	return true;
@@ -71,14 +64,12 @@ bool tr_pop(struct tr *t, const ZydisDecodedOperand *o)
 
 	if (g < 0 || o[0].size != 64)
 		return false;
-	stack_slot(t, 0, false);
+	struct erm m = stack_operand(t, 0, 8, false);
 	rsp_add(t, 8);
-	if (host_of[g] >= 0) {
-		eload(&t->e, (u8)host_of[g], em(T0, 0));
-	} else {
-		eload(&t->e, T0, em(T0, 0));
-		put(t, (unsigned)g, T0);
-	}
+	u8 r = host_of[g] >= 0 ? (u8)host_of[g] : T1;
+	eload(&t->e, r, m);
+	if (host_of[g] < 0)
+		put(t, (unsigned)g, r);
 	return true;
 }
 
@@ -86,7 +77,7 @@ bool tr_leave(struct tr *t)
 {
 	if (t->b->ops[t->k].aux != 8)
 		return false;
-	flags_save(t);
+	flags_drop(t);
 	emov(&t->e, T0, G_RBP);
 	probe(t, 8, false);
 	elea(&t->e, EM_W, G_RSP, G_RBP, -1, 0, 8);
@@ -96,14 +87,7 @@ bool tr_leave(struct tr *t)
 
 bool tr_jcc(struct tr *t)
 {
-	const struct op *op = &t->b->ops[t->k];
-
-	flags_save(t);
-	flags_load(t);
-	u32 taken = ejcc(&t->e, op->aux & 15);
-	go(t, op->ip + op->len);
-	ehere(&t->e, taken);
-	go(t, op->imm);
+	branch(t, t->b->ops[t->k].aux & 15);
 	t->ended = true;
 	return true;
 }
@@ -112,25 +96,29 @@ static void push_return(struct tr *t)
 {
 	const struct op *op = &t->b->ops[t->k];
 
-	stack_slot(t, -8, true);
-	eload(&t->e, T1, VCPU(c.rip));
-	elea(&t->e, EM_W, T1, T1, -1, 0, op->ip + op->len);
-	estore(&t->e, em(T0, 0), T1);
+	struct erm m = stack_operand(t, -8, 8, true);
+	lin_of(t, T1, op->ip + op->len);
+	estore(&t->e, m, T1);
 }
 
 bool tr_branch(struct tr *t, bool call)
 {
-	const struct op *op = &t->b->ops[t->k];
-
 	if (call) {
 		/* The target of a near call within 2 GiB of canonical code may not be canonical. */
 		push_return(t);
 		rsp_add(t, -8);
 	}
-	flags_save(t);
-	go(t, op->imm);
+	edge(t, 0);
 	t->ended = true;
 	return true;
+}
+
+/* To T0. */
+static void indirect(struct tr *t)
+{
+	flags_save(t);
+	lookup(t);
+	t->ended = true;
 }
 
 bool tr_branch_rm(struct tr *t, const ZydisDecodedOperand *o, bool call)
@@ -138,30 +126,24 @@ bool tr_branch_rm(struct tr *t, const ZydisDecodedOperand *o, bool call)
 	const struct op *op = &t->b->ops[t->k];
 	bool high;
 
-	if (op->aux != 8)
-		return false;
 	if (o[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		if (op->flags & OPF_EASLOW)
 			return false;
-		mem_operand(t, op, 8, false);
-		eload(&t->e, T0, em(T0, 0));
+		eload(&t->e, T0, mem_operand(t, op, 8, 1, false));
 	} else {
 		int g = gpr_of(o[0].reg.value, &high);
-		flags_save(t);
+		flags_drop(t);
 		u8 s = use(t, (unsigned)g, T0);
 		emov(&t->e, T0, s);
 	}
 	check_canonical(t);
-	t->fl = FL_MEM;
 	if (call) {
 		estore(&t->e, VCPU(jit_tmp), T0);
 		push_return(t);
 		rsp_add(t, -8);
 		eload(&t->e, T0, VCPU(jit_tmp));
 	}
-	estore(&t->e, VCPU(c.rip), T0);
-	lookup(t);
-	t->ended = true;
+	indirect(t);
 	return true;
 }
 
@@ -171,12 +153,71 @@ bool tr_ret(struct tr *t)
 
 	if (handler(t) != op_ret)
 		return false;
-	stack_slot(t, 0, false);
-	eload(&t->e, T0, em(T0, 0));
+	eload(&t->e, T0, stack_operand(t, 0, 8, false));
 	check_canonical(t);
 	rsp_add(t, 8 + (s32)op->imm);
-	estore(&t->e, VCPU(c.rip), T0);
-	lookup(t);
-	t->ended = true;
+	indirect(t);
+	return true;
+}
+
+/* --- flags and interrupts ---------------------------------------------------------------- */
+
+bool tr_pushf(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	if (t->b->ops[t->k].aux != 8)
+		return false;
+	flags_save(t);
+	struct erm m = stack_operand(t, -8, 8, true);
+	einsn(e, 0, 0x8b, T1, FLAGS_SLOT);
+	einsn(e, 0, 0x81, 4, er(T1));
+	e32(e, X86_ARITH);
+	einsn(e, EM_W, 0x0b, T1, VCPU(c.rflags));
+	einsn(e, 0, 0x81, 4, er(T1));
+	e32(e, ~(X86_RF | X86_VM));
+	estore(e, m, T1);
+	rsp_add(t, -8);
+	t->fl = FL_MEM;
+	return true;
+}
+
+/* Leaves unless in kernel mode. */
+static void need_kernel(struct tr *t)
+{
+	flags_drop(t);
+	einsn(&t->e, 0, 0x80, 7, VCPU(c.cpl));
+	e8(&t->e, 0);
+	leave(t, CC_NE);
+}
+
+bool tr_cli(struct tr *t)
+{
+	need_kernel(t);
+	einsn(&t->e, EM_W, 0x81, 4, VCPU(c.rflags));
+	e32(&t->e, ~X86_IF);
+	return true;
+}
+
+/* As the interpreter's; if an interrupt waits already, it is the interpreter's. */
+bool tr_sti(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	need_kernel(t);
+	einsn(e, 0, 0x80, 7, VCPU(attn));
+	e8(e, 0);
+	leave(t, CC_NE);
+	einsn(e, 0, 0xf7, 0, VCPU(c.rflags)); /* test */
+	e32(e, X86_IF);
+	u32 set = ejcc(e, CC_NE);
+	einsn(e, EM_W, 0x81, 1, VCPU(c.rflags));
+	e32(e, X86_IF);
+	eload(e, T1, VCPU(total)); /* vcpu_count, as nothing of the block is left */
+	einsn(e, EM_W, 0x03, T1, VCPU(start));
+	einsn(e, EM_W, 0x2b, T1, er(BUDGET));
+	elea(e, EM_W, T1, T1, -1, 0, -(s32)t->held);
+	estore(e, VCPU(sti_at), T1);
+	ehere(e, set);
 	return true;
 }

@@ -15,7 +15,7 @@ struct rule {
 
 /*
  * Instructions that are re-emitted with other register numbers. FX_SET: all six flags get new
- * values, or undefined ones that do not depend on the old; FX_SOME: some stay, or all may.
+ * values, or undefined ones that do not depend on the old; FX_KEEP: some stay, or all may.
  */
 static const struct rule rules[] = {
 	{ ZYDIS_MNEMONIC_MOV, FX_NONE },    { ZYDIS_MNEMONIC_MOVZX, FX_NONE },
@@ -26,16 +26,16 @@ static const struct rule rules[] = {
 	{ ZYDIS_MNEMONIC_AND, FX_SET },	    { ZYDIS_MNEMONIC_SUB, FX_SET },
 	{ ZYDIS_MNEMONIC_XOR, FX_SET },	    { ZYDIS_MNEMONIC_CMP, FX_SET },
 	{ ZYDIS_MNEMONIC_TEST, FX_SET },    { ZYDIS_MNEMONIC_NEG, FX_SET },
-	{ ZYDIS_MNEMONIC_INC, FX_SOME },    { ZYDIS_MNEMONIC_DEC, FX_SOME },
-	{ ZYDIS_MNEMONIC_SHL, FX_SOME },    { ZYDIS_MNEMONIC_SHR, FX_SOME },
-	{ ZYDIS_MNEMONIC_SAR, FX_SOME },    { ZYDIS_MNEMONIC_ROL, FX_SOME },
-	{ ZYDIS_MNEMONIC_ROR, FX_SOME },    { ZYDIS_MNEMONIC_RCL, FX_SOME },
-	{ ZYDIS_MNEMONIC_RCR, FX_SOME },    { ZYDIS_MNEMONIC_SHLD, FX_SOME },
-	{ ZYDIS_MNEMONIC_SHRD, FX_SOME },   { ZYDIS_MNEMONIC_BT, FX_SOME },
-	{ ZYDIS_MNEMONIC_BTS, FX_SOME },    { ZYDIS_MNEMONIC_BTR, FX_SOME },
-	{ ZYDIS_MNEMONIC_BTC, FX_SOME },    { ZYDIS_MNEMONIC_BSF, FX_SOME },
-	{ ZYDIS_MNEMONIC_BSR, FX_SOME },    { ZYDIS_MNEMONIC_IMUL, FX_SOME },
-	{ ZYDIS_MNEMONIC_MUL, FX_SOME },    { ZYDIS_MNEMONIC_POPCNT, FX_SET },
+	{ ZYDIS_MNEMONIC_INC, FX_KEEP },    { ZYDIS_MNEMONIC_DEC, FX_KEEP },
+	{ ZYDIS_MNEMONIC_SHL, FX_KEEP },    { ZYDIS_MNEMONIC_SHR, FX_KEEP },
+	{ ZYDIS_MNEMONIC_SAR, FX_KEEP },    { ZYDIS_MNEMONIC_ROL, FX_KEEP },
+	{ ZYDIS_MNEMONIC_ROR, FX_KEEP },    { ZYDIS_MNEMONIC_RCL, FX_SOME },
+	{ ZYDIS_MNEMONIC_RCR, FX_SOME },    { ZYDIS_MNEMONIC_SHLD, FX_KEEP },
+	{ ZYDIS_MNEMONIC_SHRD, FX_KEEP },   { ZYDIS_MNEMONIC_BT, FX_KEEP },
+	{ ZYDIS_MNEMONIC_BTS, FX_KEEP },    { ZYDIS_MNEMONIC_BTR, FX_KEEP },
+	{ ZYDIS_MNEMONIC_BTC, FX_KEEP },    { ZYDIS_MNEMONIC_BSF, FX_KEEP },
+	{ ZYDIS_MNEMONIC_BSR, FX_KEEP },    { ZYDIS_MNEMONIC_IMUL, FX_KEEP },
+	{ ZYDIS_MNEMONIC_MUL, FX_KEEP },    { ZYDIS_MNEMONIC_POPCNT, FX_SET },
 	{ ZYDIS_MNEMONIC_CRC32, FX_NONE },  { ZYDIS_MNEMONIC_XADD, FX_SET },
 	{ ZYDIS_MNEMONIC_CMPXCHG, FX_SET },
 };
@@ -53,6 +53,62 @@ static bool rule_of(const ZydisDecodedInstruction *in, enum fx *ret_fx)
 		return false;
 	*ret_fx = FX_READ;
 	return true;
+}
+
+bool moves_data(const ZydisDecodedInstruction *in)
+{
+	enum fx fx;
+
+	return rule_of(in, &fx);
+}
+
+/* A shift by a constant that is not 0 keeps no flag. */
+static bool shifts_surely(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o)
+{
+	if (in->mnemonic != ZYDIS_MNEMONIC_SHL && in->mnemonic != ZYDIS_MNEMONIC_SHR &&
+	    in->mnemonic != ZYDIS_MNEMONIC_SAR)
+		return false;
+	return o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+	       (o[1].imm.value.u & (o[0].size == 64 ? 63 : 31)) != 0;
+}
+
+static enum fx fx_vector(const ZydisDecodedInstruction *in)
+{
+	if (!in->cpu_flags)
+		return FX_NONE;
+	if (in->cpu_flags->tested)
+		return FX_READ;
+	if (!(in->cpu_flags->modified | in->cpu_flags->set_0 | in->cpu_flags->set_1 |
+	      in->cpu_flags->undefined))
+		return FX_NONE;
+	return in->meta.isa_set == ZYDIS_ISA_SET_X87 ? FX_KEEP : FX_SET;
+}
+
+enum fx fx_of(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o)
+{
+	enum fx fx;
+
+	if (rule_of(in, &fx))
+		return shifts_surely(in, o) ? FX_SET : fx;
+	switch (in->mnemonic) {
+	case ZYDIS_MNEMONIC_LAHF:
+		return FX_READ;
+	case ZYDIS_MNEMONIC_SAHF:
+	case ZYDIS_MNEMONIC_CLC:
+	case ZYDIS_MNEMONIC_STC:
+		return FX_KEEP;
+	case ZYDIS_MNEMONIC_CMC:
+		return FX_SOME;
+	default:
+		break;
+	}
+	if (in->meta.category == ZYDIS_CATEGORY_COND_BR)
+		return FX_READ;
+	if (ZydisRegisterGetClass(o[0].reg.value) == ZYDIS_REGCLASS_XMM ||
+	    in->meta.category == ZYDIS_CATEGORY_X87_ALU || in->meta.isa_set == ZYDIS_ISA_SET_X87 ||
+	    in->meta.isa_set == ZYDIS_ISA_SET_FCMOV)
+		return fx_vector(in);
+	return FX_NONE;
 }
 
 int gpr_of(ZydisRegister r, bool *ret_high)
@@ -110,97 +166,191 @@ static bool prefixes_plain(const ZydisDecodedInstruction *in, unsigned *f)
 	return true;
 }
 
-static void flags_before(struct tr *t, enum fx fx)
+static bool bit_string(const ZydisDecodedInstruction *in)
 {
-	if (fx == FX_READ || fx == FX_SOME)
-		flags_load(t);
+	return in->mnemonic == ZYDIS_MNEMONIC_BT || in->mnemonic == ZYDIS_MNEMONIC_BTS ||
+	       in->mnemonic == ZYDIS_MNEMONIC_BTR || in->mnemonic == ZYDIS_MNEMONIC_BTC;
 }
 
-static void flags_after(struct tr *t, enum fx fx)
+/* The operands of a ModRM byte: general registers, or memory. */
+struct modrm {
+	const ZydisDecodedOperand *rm, *rg; /* rg: NULL without */
+	bool mem, high_m, high_r;	    /* AH..BH */
+	int gm, gr;			    /* guest registers, -1: none */
+};
+
+static bool modrm_of(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
+		     struct modrm *ret)
 {
-	if (fx == FX_SET || fx == FX_SOME)
-		t->fl = FL_HOST;
+	struct modrm r = { .gm = -1, .gr = -1 };
+
+	for (unsigned i = 0; i < in->operand_count; i++) {
+		if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
+			r.rm = &o[i];
+		else if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
+			r.rg = &o[i];
+	}
+	if (!r.rm)
+		return false;
+	r.mem = r.rm->type == ZYDIS_OPERAND_TYPE_MEMORY;
+	if (!r.mem)
+		r.gm = gpr_of(r.rm->reg.value, &r.high_m);
+	if (r.rg)
+		r.gr = gpr_of(r.rg->reg.value, &r.high_r);
+	*ret = r;
+	return (r.mem || r.gm >= 0) && (!r.rg || r.gr >= 0);
+}
+
+static bool writes(const ZydisDecodedOperand *o)
+{
+	return (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+}
+
+/* A whole operand, and it lives in memory. */
+static bool spilled(int g, bool high)
+{
+	return g >= 0 && !high && host_of[g] < 0;
+}
+
+/*
+ * A guest register that lives in memory can be the instruction's memory operand: unless 32 bits are
+ * written, which clears the rest; the other operand is the same; a bit offset would lead away; or
+ * processors leave other undefined flags behind when they shift memory.
+ */
+static bool in_place(const ZydisDecodedInstruction *in, const struct modrm *x)
+{
+	return x->gm != x->gr && !bit_string(in) && in->meta.category != ZYDIS_CATEGORY_ROTATE &&
+	       in->meta.category != ZYDIS_CATEGORY_SHIFT && !(x->rm->size == 32 && writes(x->rm));
+}
+
+/*
+ * The other way round it can, too, if the opcode has a form with the operands exchanged: those of
+ * ALU operations and MOV differ in one bit, and TEST does not care.
+ */
+static bool exchangeable(const ZydisDecodedInstruction *in, const struct modrm *x)
+{
+	return in->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && !x->mem && !x->high_m &&
+	       host_of[x->gm] >= 0 && spilled(x->gr, x->high_r) &&
+	       ((in->opcode < 0x40 && (in->opcode & 6) == 0) || (in->opcode & 0xfe) == 0x88 ||
+		(in->opcode & 0xfe) == 0x84);
+}
+
+/* Both operands need a scratch register: then T0 is one of them. */
+static bool needs_both(const ZydisDecodedInstruction *in, const struct modrm *x)
+{
+	return spilled(x->gm, x->high_m) && spilled(x->gr, x->high_r) && x->gm != x->gr &&
+	       !in_place(in, x);
+}
+
+bool keeps_t0(const struct insn *i)
+{
+	struct modrm x;
+
+	return moves_data(&i->in) && (i->in.attributes & ZYDIS_ATTRIB_HAS_MODRM) &&
+	       modrm_of(&i->in, i->o, &x) && !x.mem && !needs_both(&i->in, &x);
+}
+
+/* The old value of a register operand does not matter. */
+static bool overwrites(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o)
+{
+	if (o->actions != ZYDIS_OPERAND_ACTION_WRITE || o->size < 32)
+		return false;
+	return in->mnemonic == ZYDIS_MNEMONIC_MOV || in->mnemonic == ZYDIS_MNEMONIC_MOVZX ||
+	       in->mnemonic == ZYDIS_MNEMONIC_MOVSX || in->mnemonic == ZYDIS_MNEMONIC_MOVSXD;
+}
+
+/* The r/m operand in a register or where it lives. *ret_tmp: the scratch register it is in, or 0. */
+static struct erm operand_m(struct tr *t, const ZydisDecodedInstruction *in, const struct modrm *x,
+			    unsigned *f, u8 *ret_tmp)
+{
+	if (x->high_m) {
+		*f |= EM_NOREX;
+		return er((u8)(x->gm + 4));
+	}
+	if (host_of[x->gm] >= 0) {
+		if (x->rm->size == 8 && host_of[x->gm] >= 4)
+			*f |= EM_REX;
+		return er((u8)host_of[x->gm]);
+	}
+	if (in_place(in, x))
+		return greg((unsigned)x->gm);
+	*ret_tmp = needs_both(in, x) ? T0 : T1;
+	if (x->gm == x->gr || !overwrites(in, x->rm))
+		eload(&t->e, *ret_tmp, greg((unsigned)x->gm));
+	if (x->rm->size == 8)
+		*f |= EM_REX;
+	return er(*ret_tmp);
+}
+
+/* The reg operand: T1 if it lives in memory. */
+static u8 operand_r(struct tr *t, const ZydisDecodedInstruction *in, const struct modrm *x,
+		    unsigned *f)
+{
+	u8 r = T1;
+
+	if (x->high_r) {
+		*f |= EM_NOREX;
+		return (u8)(x->gr + 4);
+	}
+	if (host_of[x->gr] >= 0)
+		r = (u8)host_of[x->gr];
+	else if (!overwrites(in, x->rg))
+		eload(&t->e, T1, greg((unsigned)x->gr));
+	if (x->rg->size == 8 && r >= 4)
+		*f |= EM_REX;
+	return r;
+}
+
+/* With the operands exchanged. */
+static void tr_exchanged(struct tr *t, const ZydisDecodedInstruction *in, const struct modrm *x,
+			 unsigned f)
+{
+	u8 opc = (in->opcode & 0xfe) == 0x84 ? in->opcode : in->opcode | 2;
+	u8 r = (u8)host_of[x->gm];
+
+	if (x->rm->size == 8 && r >= 4)
+		f |= EM_REX;
+	einsn(&t->e, f, opc, r, greg((unsigned)x->gr));
 }
 
 /* An instruction with a ModRM byte, its general registers renamed. */
 static bool tr_modrm(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
-		     const u8 *bytes, enum fx fx)
+		     const u8 *bytes)
 {
 	const struct op *op = &t->b->ops[t->k];
-	const ZydisDecodedOperand *rm = NULL, *rg = NULL;
 	unsigned f = map_flag(in);
-	bool high_m = false, high_r = false;
-	int gm = -1, gr = -1;
+	u8 tmp = 0, reg = in->raw.modrm.reg & 7;
+	struct erm m = { 0 };
+	struct modrm x;
 
-	if (!prefixes_plain(in, &f))
+	if (!prefixes_plain(in, &f) || !modrm_of(in, o, &x) || (x.mem && (op->flags & OPF_EASLOW)))
 		return false;
-	for (unsigned i = 0; i < in->operand_count; i++) {
-		if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
-			rm = &o[i];
-		else if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
-			rg = &o[i];
+	if (x.mem)
+		m = mem_operand(t, op, x.rm->size / 8u, 1, writes(x.rm));
+	flags_before(t);
+	if (exchangeable(in, &x)) {
+		tr_exchanged(t, in, &x, f);
+		flags_after(t);
+		return true;
 	}
-	if (!rm)
-		return false;
-	bool mem = rm->type == ZYDIS_OPERAND_TYPE_MEMORY;
-	if (!mem) {
-		gm = gpr_of(rm->reg.value, &high_m);
-		if (gm < 0)
-			return false;
-	}
-	if (rg) {
-		gr = gpr_of(rg->reg.value, &high_r);
-		if (gr < 0)
-			return false;
-	}
-	/* A bit string reaches beyond its operand. */
-	if (mem && rg &&
-	    (in->mnemonic == ZYDIS_MNEMONIC_BT || in->mnemonic == ZYDIS_MNEMONIC_BTS ||
-	     in->mnemonic == ZYDIS_MNEMONIC_BTR || in->mnemonic == ZYDIS_MNEMONIC_BTC))
-		return false;
-	u8 opc = in->opcode, reg = in->raw.modrm.reg & 7;
-	struct erm m;
-	if (mem) {
-		if (op->flags & OPF_EASLOW)
-			return false;
-		mem_operand(t, op, rm->size / 8u,
-			    (rm->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0);
-	}
-	flags_before(t, fx);
-	if (mem) {
-		m = em(T0, 0);
-	} else if (high_m) {
-		m = er((u8)(gm + 4));
-		f |= EM_NOREX;
-	} else {
-		m = er(use(t, (unsigned)gm, T0));
-		if (rm->size == 8 && m.reg >= 4)
-			f |= EM_REX;
-	}
-	if (gr >= 0) {
-		if (high_r) {
-			reg = (u8)(gr + 4);
-			f |= EM_NOREX;
-		} else {
-			/* One register twice (XADD) must be one register for the host too. */
-			reg = !mem && gr == gm && !high_m ? m.reg : use(t, (unsigned)gr, T1);
-			if (rg->size == 8 && reg >= 4)
-				f |= EM_REX;
-		}
-	}
-	einsn(&t->e, f, opc, reg, m);
+	if (!x.mem)
+		m = operand_m(t, in, &x, &f, &tmp);
+	/* One register twice (XADD) must be one register for the host too. */
+	if (x.gr >= 0)
+		reg = tmp && x.gr == x.gm ? tmp : operand_r(t, in, &x, &f);
+	einsn(&t->e, f, in->opcode, reg, m);
 	copy_imm(t, in, bytes);
-	if (!mem && host_of[gm] < 0 && (rm->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-		put(t, (unsigned)gm, T0);
-	if (gr >= 0 && host_of[gr] < 0 && (rg->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-		put(t, (unsigned)gr, reg);
-	flags_after(t, fx);
+	if (tmp && writes(x.rm))
+		put(t, (unsigned)x.gm, tmp);
+	if (spilled(x.gr, x.high_r) && writes(x.rg))
+		put(t, (unsigned)x.gr, reg);
+	flags_after(t);
 	return true;
 }
 
 /* Opcodes without ModRM: rAX with an immediate, B0+r, BSWAP, the CBW family. */
 static bool tr_short(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
-		     const u8 *bytes, enum fx fx)
+		     const u8 *bytes)
 {
 	unsigned f = map_flag(in);
 	bool high;
@@ -209,9 +359,9 @@ static bool tr_short(struct tr *t, const ZydisDecodedInstruction *in, const Zydi
 		return false;
 	if (in->opcode >= 0xb0 && in->opcode <= 0xbf) { /* mov r, imm */
 		int g = gpr_of(o[0].reg.value, &high);
-		u8 d = high ? (u8)(g + 4) : host_of[g] >= 0 ? (u8)host_of[g] : T0;
+		u8 d = high ? (u8)(g + 4) : host_of[g] >= 0 ? (u8)host_of[g] : T1;
 		if (!high && host_of[g] < 0 && o[0].size < 32)
-			eload(&t->e, T0, greg((unsigned)g));
+			eload(&t->e, T1, greg((unsigned)g));
 		if (o[0].size == 8 && d >= 4 && !high)
 			f |= EM_REX;
 		if (high)
@@ -219,15 +369,15 @@ static bool tr_short(struct tr *t, const ZydisDecodedInstruction *in, const Zydi
 		eopc(&t->e, f, (u8)((in->opcode & 0xf8) | (d & 7)), 0, 0, high ? 0 : d);
 		copy_imm(t, in, bytes);
 		if (!high && host_of[g] < 0)
-			put(t, (unsigned)g, T0);
+			put(t, (unsigned)g, T1);
 		return true;
 	}
 	/* ALU and TEST of rAX with an immediate. */
 	if ((in->opcode < 0x40 && (in->opcode & 6) == 4) || (in->opcode & 0xfe) == 0xa8) {
-		flags_before(t, fx);
+		flags_before(t);
 		eopc(&t->e, f, in->opcode, 0, 0, 0);
 		copy_imm(t, in, bytes);
-		flags_after(t, fx);
+		flags_after(t);
 		return true;
 	}
 	return false;
@@ -242,6 +392,14 @@ static bool tr_lea(struct tr *t, const ZydisDecodedInstruction *in, const ZydisD
 
 	if (!prefixes_plain(in, &f) || (op->flags & (OPF_EASLOW | OPF_A32 | OPF_A16)))
 		return false;
+	bool rip = op->base == X86_BLOCK;
+	int b = op->base == X86_ZERO || rip ? -1 : host_of[op->base];
+	int x = op->index == X86_ZERO ? -1 : host_of[op->index];
+	if (!rip && (b >= 0 || op->base == X86_ZERO) && (x >= 0 || op->index == X86_ZERO) &&
+	    (b >= 0 || x >= 0) && host_of[g] >= 0 && o[0].size >= 32) {
+		elea(&t->e, o[0].size == 64 ? EM_W : 0, (u8)host_of[g], b, x, op->scale, op->disp);
+		return true;
+	}
 	struct op flat = *op;
 	flat.seg = X86_SEGS;
 	address_of(t, &flat);
@@ -274,9 +432,9 @@ static bool tr_xchg(struct tr *t, const ZydisDecodedInstruction *in, const Zydis
 		int g = gpr_of(r->reg.value, &h0);
 		if (op->flags & OPF_EASLOW)
 			return false;
-		mem_operand(t, op, o[0].size / 8u, true);
+		struct erm m = mem_operand(t, op, o[0].size / 8u, 1, true);
 		u8 s = use(t, (unsigned)g, T1);
-		einsn(&t->e, f, 0x87, s, em(T0, 0));
+		einsn(&t->e, f, 0x87, s, m);
 		if (host_of[g] < 0)
 			put(t, (unsigned)g, T1);
 		return true;
@@ -291,6 +449,53 @@ static bool tr_xchg(struct tr *t, const ZydisDecodedInstruction *in, const Zydis
 	return true;
 }
 
+static bool tr_bswap(struct tr *t, const ZydisDecodedOperand *o)
+{
+	bool high;
+	int g = gpr_of(o[0].reg.value, &high);
+
+	if (o[0].size < 32)
+		return false;
+	u8 r = use(t, (unsigned)g, T1);
+	eopc(&t->e, EM_0F | (o[0].size == 64 ? EM_W : 0), (u8)(0xc8 | (r & 7)), 0, 0, r);
+	put(t, (unsigned)g, r);
+	return true;
+}
+
+/*
+ * A bit of a string in memory: the word that it is in, wherever that is; then the register form,
+ * which takes the bit's number modulo the word's size.
+ */
+static bool tr_bit_string(struct tr *t, const ZydisDecodedInstruction *in,
+			  const ZydisDecodedOperand *o)
+{
+	const struct op *op = &t->b->ops[t->k];
+	struct emit *e = &t->e;
+	bool high, writes = in->mnemonic != ZYDIS_MNEMONIC_BT;
+	int g = gpr_of(o[1].reg.value, &high);
+	unsigned w = o[0].size == 64 ? EM_W : 0;
+
+	if (o[0].size < 32 || host_of[g] < 0 || (op->flags & OPF_EASLOW))
+		return false;
+	flags_drop(t);
+	address_of(t, op);
+	if (w)
+		emov(e, T1, (u8)host_of[g]);
+	else
+		einsn(e, EM_W, 0x63, T1, er((u8)host_of[g])); /* movsxd */
+	einsn(e, EM_W, 0xc1, 7, er(T1));		      /* sar r11, 5 or 6 */
+	e8(e, w ? 6 : 5);
+	elea(e, EM_W, T0, T0, T1, w ? 3 : 2, 0);
+	probe(t, w ? 8 : 4, writes);
+	flags_before(t);
+	einsn(e, w, 0x8b, T1, em(T0, 0));
+	einsn(e, w | EM_0F, in->opcode, (u8)host_of[g], er(T1));
+	if (writes)
+		einsn(e, w, 0x89, T1, em(T0, 0));
+	flags_after(t);
+	return true;
+}
+
 /* LAHF, SAHF, CLC, STC, CMC, and the CBW family: the guest's own bytes. */
 static bool tr_plain(struct tr *t, const ZydisDecodedInstruction *in, const u8 *bytes)
 {
@@ -301,25 +506,21 @@ static bool tr_plain(struct tr *t, const ZydisDecodedInstruction *in, const u8 *
 	case ZYDIS_MNEMONIC_CWD:
 	case ZYDIS_MNEMONIC_CDQ:
 	case ZYDIS_MNEMONIC_CQO:
-		break;
 	case ZYDIS_MNEMONIC_LAHF:
-		flags_load(t);
-		break;
 	case ZYDIS_MNEMONIC_SAHF:
 	case ZYDIS_MNEMONIC_CLC:
 	case ZYDIS_MNEMONIC_STC:
 	case ZYDIS_MNEMONIC_CMC:
-		flags_load(t);
-		t->fl = FL_HOST;
-		break;
+		flags_before(t);
+		ebytes(&t->e, bytes, in->length);
+		flags_after(t);
+		return true;
 	default:
 		return false;
 	}
-	ebytes(&t->e, bytes, in->length);
-	return true;
 }
 
-/* --- division, flags in memory ----------------------------------------------------------- */
+/* --- division, and what changes the host's flags alone ----------------------------------- */
 
 /*
  * DIV and IDIV of 32 and 64 bits where the quotient surely fits: the upper half below the divisor,
@@ -337,11 +538,10 @@ static bool tr_div(struct tr *t, const ZydisDecodedInstruction *in, const ZydisD
 	if (o[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		if (op->flags & OPF_EASLOW)
 			return false;
-		mem_operand(t, op, o[0].size / 8u, false);
-		einsn(e, w, 0x8b, T0, em(T0, 0));
+		einsn(e, w, 0x8b, T0, mem_operand(t, op, o[0].size / 8u, 1, false));
 	} else {
 		int g = gpr_of(o[0].reg.value, &high);
-		flags_save(t);
+		flags_drop(t);
 		u8 s = use(t, (unsigned)g, T0);
 		einsn(e, w, 0x8b, T0, er(s));
 	}
@@ -360,7 +560,6 @@ static bool tr_div(struct tr *t, const ZydisDecodedInstruction *in, const ZydisD
 		leave(t, CC_AE);
 	}
 	einsn(e, w, 0xf7, sign ? 7 : 6, er(T0));
-	t->fl = FL_MEM;
 	return true;
 }
 
@@ -371,7 +570,7 @@ static bool tr_ac(struct tr *t, bool set)
 
 	if (!(t->v->c.cr4_allowed & CR4_SMAP))
 		return false;
-	flags_save(t);
+	flags_drop(t);
 	einsn(e, 0, 0x80, 7, VCPU(c.cpl));
 	e8(e, 0);
 	leave(t, CC_NE);
@@ -384,16 +583,14 @@ static bool tr_ac(struct tr *t, bool set)
 	      em(VC, (s32)(offsetof(struct vcpu, tlbs) +
 			   (set ? TLB_KERNEL_AC : TLB_KERNEL) * sizeof(struct tlb *))));
 	estore(e, VCPU(tlb), T1);
-	t->fl = FL_MEM;
 	return true;
 }
 
 static bool tr_df(struct tr *t, bool set)
 {
-	flags_save(t);
+	flags_drop(t);
 	einsn(&t->e, EM_W, 0x81, set ? 1 : 4, VCPU(c.rflags));
 	e32(&t->e, set ? X86_DF : ~X86_DF);
-	t->fl = FL_MEM;
 	return true;
 }
 
@@ -428,15 +625,23 @@ bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecoded
 	case ZYDIS_MNEMONIC_LEAVE:
 		return tr_leave(t);
 	case ZYDIS_MNEMONIC_CALL:
-		return fn == op_call	  ? tr_branch(t, true)
-		       : fn == op_call_rm ? tr_branch_rm(t, o, true)
-					  : false;
+		return fn == op_call				? tr_branch(t, true)
+		       : fn == op_call_r64 || fn == op_call_m64 ? tr_branch_rm(t, o, true)
+								: false;
 	case ZYDIS_MNEMONIC_JMP:
-		return fn == op_jmp	 ? tr_branch(t, false)
-		       : fn == op_jmp_rm ? tr_branch_rm(t, o, false)
-					 : false;
+		return fn == op_jmp			      ? tr_branch(t, false)
+		       : fn == op_jmp_r64 || fn == op_jmp_m64 ? tr_branch_rm(t, o, false)
+							      : false;
 	case ZYDIS_MNEMONIC_RET:
 		return tr_ret(t);
+	case ZYDIS_MNEMONIC_PUSHFQ:
+		return tr_pushf(t);
+	case ZYDIS_MNEMONIC_CLI:
+		return tr_cli(t);
+	case ZYDIS_MNEMONIC_STI:
+		return tr_sti(t);
+	case ZYDIS_MNEMONIC_BSWAP:
+		return tr_bswap(t, o);
 	default:
 		break;
 	}
@@ -444,10 +649,13 @@ bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecoded
 		return tr_jcc(t);
 	if (tr_plain(t, in, bytes))
 		return true;
+	if (bit_string(in) && o[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+	    o[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
+		return tr_bit_string(t, in, o);
 	enum fx fx;
 	if (fn == op_sys || fn == op_mov_from_seg || !rule_of(in, &fx))
 		return false;
 	if (in->attributes & ZYDIS_ATTRIB_HAS_MODRM)
-		return tr_modrm(t, in, o, bytes, fx);
-	return tr_short(t, in, o, bytes, fx);
+		return tr_modrm(t, in, o, bytes);
+	return tr_short(t, in, o, bytes);
 }

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * jit_priv.h - what the translator's parts share: conventions of host code, a block in the making
+ * jit_priv.h - what the translator's parts share: conventions of host code, a region in the making
  *
  * Registers. Twelve guest registers live in host registers while host code runs, the other four in
- * struct vcpu (host_of). RBP points at the vcpu; R10 and R11 are scratch. So most instructions are
- * the guest's own bytes with other register numbers.
+ * struct vcpu (host_of). RSP points at the vcpu, with room for signal handlers below it; R15 is the
+ * budget; R10 and R11 are scratch. So most instructions are the guest's own bytes with other
+ * register numbers.
  *
- * Flags. Between instructions guest flags are in the host's, in memory (of, fl), or in both
- * (enum where). Every way out of host code needs them in memory, exactly: so they are saved before
- * an instruction that may leave (and whose TLB compare destroys them), if they have changed since
- * the last time; and loaded back only before an instruction that reads them, or changes just some.
+ * RIP. One block may run at several linear addresses, so c.rip holds the linear address of the
+ * *page* while host code runs, and everything else is a constant added to it.
+ *
+ * Flags. Between instructions guest flags are in the host's, in memory (just below the vcpu, as
+ * PUSHF leaves them), in both, or to be had by a recipe: host instructions that make them again
+ * from registers that are still what they were (enum where). Every way out of host code needs them
+ * in memory; recipes are followed out of line, on the way out. Where no instruction and no way
+ * out will ask for them, they are in none of these places.
  *
  * Memory. A TLB probe inline. A miss asks C to enter the translation, and goes on; what is not a
  * plain access then (a fault, a device, two pages, a page with code) leaves.
  *
- * Leaving. R11 = the block (or 0: go on at RIP), R10 = the instruction, then to jit_exit, which
- * stores the registers and returns both to op_jit.
+ * Leaving. R11 = a block, R10 = the number of an instruction in it or one of enum exit_code, then
+ * to jit_exit, which stores the registers and returns both to op_jit.
  */
 #ifndef ORR_CPU_SOFT_X86_JIT_PRIV_H
 #define ORR_CPU_SOFT_X86_JIT_PRIV_H
@@ -25,15 +30,17 @@
 #include "cpu/soft/x86/jit.h"
 
 #include <Zydis/Zydis.h>
+#include <stdio.h>
 
 #define T0 10u /* scratch registers */
 #define T1 11u
-#define VC 5u	 /* RBP: the vcpu */
-#define G_RSP 9u /* where guest RSP and RBP are */
-#define G_RBP 15u
-#define EXIT_LINK 0x100u /* + 0, 1: make this link, then go on at RIP */
+#define VC 4u /* RSP: the vcpu */
+#define BUDGET 15u
+#define G_RSP 9u /* where guest RSP is */
+#define G_RBP 5u
 
 #define VCPU(field) em(VC, (s32)offsetof(struct vcpu, field))
+#define FLAGS_SLOT em(VC, -8) /* EFLAGS as PUSHF stores them */
 
 /* Conditions, as in the opcodes of Jcc. */
 #define CC_B 2
@@ -44,11 +51,34 @@
 #define CC_A 7
 #define CC_S 8
 
+/* What R10 may say beside the number of an instruction. */
+enum exit_code {
+	EXIT_GO = 0x100,     /* go on at c.rip, whatever is there; R11 is not used */
+	EXIT_BUDGET = 0x101, /* the budget is less than block R11 takes */
+	EXIT_LINK = 0x102,   /* R11 is a link to make; go on at its target */
+	EXIT_ONE = 0x200,    /* + an instruction: run it, then go on at v->jit_resume */
+};
+
 /* What host code returns: op_jit. */
 struct jit_ret {
-	struct block *b;
+	void *p; /* struct block or struct block_link */
 	u64 k;
 };
+
+#define REGION_BLOCKS 24u
+#define REGION_INSNS 224u
+#define LINKS_MAX(members) (4 * (members)) /* two ways out, each in line and out of line */
+
+/* Blocks of one page that were translated together; dropped together. */
+struct region {
+	unsigned n, n_links;
+	u32 bytes; /* of host code */
+	const u8 *code;
+	struct block *member[REGION_BLOCKS];
+	struct block_link link[]; /* room for LINKS_MAX */
+};
+
+struct tr;
 
 struct jit {
 	struct codebuf cb;
@@ -58,10 +88,13 @@ struct jit {
 	const void *xmm_load;  /* makes XMM registers live; CF: it cannot */
 	const void *x87_load;  /* makes x87 and XMM registers live; CF: it cannot */
 	const void *miss;      /* enters a translation into the TLB; CF: it cannot */
-	const void *exit_next; /* R11 = 0, then exit: what untranslated blocks have for code */
+	const void *exit_next; /* EXIT_GO: what untranslated blocks have for code */
 	bool full;
+	bool bmi2;
 	u32 hot;
 	ZydisDecoder dec;
+	struct tr *tr;	  /* room for one */
+	FILE *dump, *map; /* borrowed, or NULL */
 	struct jit_stats st;
 };
 
@@ -69,69 +102,228 @@ struct jit {
 extern const s8 host_of[X86_GPRS];
 
 /* Where the guest's flags are. */
-enum where { FL_MEM, FL_HOST, FL_BOTH };
+enum where { FL_MEM, FL_HOST, FL_BOTH, FL_RECIPE };
+
+/* What an instruction does with flags: nothing, reads, sets all, sets some, reads and sets. */
+enum fx { FX_NONE, FX_READ, FX_SET, FX_KEEP, FX_SOME };
+
+/* Who asks for flags at a place, from there on, before they are set anew. */
+enum live { DEAD, IN_EXITS, LIVE };
+
+/* How flags are made again. */
+struct recipe {
+	enum recipe_kind {
+		REC_NONE,
+		REC_CMP,
+		REC_TEST,
+		REC_RESULT,
+		REC_ADD,
+		REC_SUB,
+		REC_NEG
+	} kind;
+	u16 regs;     /* guest registers that must not have changed */
+	u8 dst, size; /* guest register; bits */
+	s8 src;	      /* guest register, or -1: imm */
+	s32 imm;
+};
+
+/* One guest instruction. */
+struct insn {
+	ZydisDecodedInstruction in;
+	ZydisDecodedOperand o[ZYDIS_MAX_OPERAND_COUNT];
+	const u8 *bytes;
+	enum fx fx;
+	bool exits;   /* may leave before it is done */
+	bool refused; /* the interpreter's */
+	u16 writes;   /* guest registers */
+	enum live after;
+	u32 at; /* host code */
+};
+
+/* Where a block may go to next. */
+struct succ {
+	bool used;
+	s64 delta; /* from the block's start */
+	int m;	   /* member, or -1 */
+};
+
+/* One block of the region. */
+struct member {
+	struct block *b;
+	struct insn *insn;   /* b->n of them */
+	struct succ succ[2]; /* 0: what follows, or a jump's target; 1: a taken branch's */
+	enum { IN_DEAD, IN_MEM, IN_HOST } entry; /* where flags are at its start */
+	/*
+	 * Budget: taken for the block when it is entered, and for those that may follow before
+	 * instruction @check, or (-1) together with its own.
+	 */
+	unsigned in, take; /* instructions: for the block; for what follows */
+	int check;
+	u32 label, near, far, tail;
+	bool tail_used;
+};
 
 struct exit_ref {
 	u32 at; /* of the jump's displacement */
-	u8 k;
+	u16 m;
+	u16 k;	    /* instruction, or enum exit_code */
+	u16 refund; /* to the budget: what was taken beyond the block, or with it */
+	s16 rec;
 };
 
 /* A TLB probe's way out of line. */
 struct miss {
 	u32 at, back; /* the jump's displacement; where it goes on with T0 a host pointer */
-	u16 n;
-	u8 k;
+	u16 n, m, k, refund;
+	s16 rec;
+	s16 run; /* on failure, its other version; -1: leave */
 	bool write;
 };
 #define MISS_WRITE 0x10000u /* beside the size, in T1 */
 
-/* One block being translated. */
+/* Accesses at small distances from one register, with one probe for all (jit_run.c). */
+struct run {
+	bool on;
+	u8 base; /* guest register */
+	bool write;
+	unsigned from, to; /* instructions */
+	s32 lo, delta;	   /* T0 points at base + lo - delta */
+	u32 span;	   /* bytes */
+	u8 align;	   /* of the first access, checked before the probe */
+
+	/* For the version with a probe for each access. */
+	u16 m;
+	enum where fl, fl_end;
+	struct recipe rec;
+	unsigned held;
+	u32 slow, back; /* where it is; where it goes on */
+	bool ended;
+};
+
+/* A branch's way to another block, out of line. */
+struct edge {
+	u32 at;
+	u16 m;
+	u8 s;
+	enum where fl;
+	struct recipe rec;
+};
+
+struct fixup {
+	u32 at;
+	u16 m;
+	bool tail;
+};
+
+/* A region being translated. */
 struct tr {
 	struct emit e;
 	struct jit *j;
-	struct block *b;
-	unsigned k; /* the instruction */
-	enum where fl;
-	struct exit_ref exits[8 * BLOCK_OPS];
-	unsigned n_exits;
-	struct miss misses[4 * BLOCK_OPS];
-	unsigned n_misses;
-	bool ended;	      /* control has left the block */
-	bool xmm, x87;	      /* these registers are known to be live */
 	const struct vcpu *v; /* what all vCPUs have in common */
-	u32 lookup[2];	      /* code that resolves link i */
-	unsigned n_links;
+	struct region *r;
+	struct member m[REGION_BLOCKS];
+	unsigned n, cur; /* members; the one being translated */
+	struct block *b; /* m[cur].b */
+	unsigned k;	 /* the instruction */
+	unsigned held;	 /* instructions of the budget taken for what follows the block */
+	enum where fl;
+	struct recipe rec; /* of the current flags */
+	bool rec_new;	   /* they were set by the current instruction */
+	bool ended;	   /* control has left the block */
+	bool checked;	   /* the budget is, before the next instruction */
+	bool out;	   /* what is emitted stands out of line */
+	struct run run;	   /* the current one, if run.on */
+	bool xmm, x87;	   /* the region uses these */
+	bool surprise;	   /* an instruction is not what it was taken for: once more */
+
+	u32 in_line; /* host code that is not out of line */
+	struct insn insn[REGION_INSNS];
+	unsigned n_insn;
+	struct exit_ref exits[6 * REGION_INSNS];
+	unsigned n_exits;
+	struct miss misses[3 * REGION_INSNS];
+	unsigned n_misses;
+	struct recipe recs[3 * REGION_INSNS];
+	unsigned n_recs;
+	struct run runs[REGION_INSNS / 2];
+	unsigned n_runs;
+	struct edge edges[REGION_BLOCKS];
+	unsigned n_edges;
+	struct fixup fixups[8 * REGION_INSNS];
+	unsigned n_fixups;
+	u32 resolve[LINKS_MAX(REGION_BLOCKS)]; /* code that resolves link i */
+	u8 buf[96 * 1024];
 };
 
-/* What an instruction does with flags. */
-enum fx { FX_NONE, FX_READ, FX_SET, FX_SOME };
+/* jit.c */
+void link_break(struct block_link *l);
+void block_hot(struct block *b);		 /* it is host code now */
+void block_cold(struct jit *j, struct block *b); /* it is not any more */
+
+/* jit_region.c */
+/* Host code for @b and blocks around it. False if there is none. */
+bool translate_region(struct jit *j, struct vcpu *v, struct block *b);
+void region_drop(struct jit *j, struct region *r);
+void translate_insn(struct tr *t);
+op_fn handler(const struct tr *t); /* of the current instruction */
+
+/* jit_flags.c */
+void analyse(struct tr *t);    /* fills what jit_insn.c asks of struct insn */
+void flags_save(struct tr *t); /* into memory; host flags stay */
+void flags_load(struct tr *t); /* into the host's */
+void flags_drop(struct tr *t); /* the host's are about to change */
+void recipe_emit(struct tr *t, const struct recipe *r);
+void recipe_note(struct tr *t);		/* the instruction just emitted set all flags */
+void flags_before(struct tr *t);	/* the instruction about to be emitted asks for them */
+void flags_after(struct tr *t);		/* it has set them */
+void recipe_check(struct tr *t);	/* after each instruction */
+void exit_flags(struct tr *t, s16 rec); /* on a way out: flags to memory */
 
 /* jit_block.c */
-bool translate_block(struct jit *j, struct vcpu *v, struct block *b);
-op_fn handler(const struct tr *t);
 struct erm greg(unsigned g); /* a guest register in memory */
 /* The host register that holds guest register @g; loaded into @tmp if it lives in memory. */
 u8 use(struct tr *t, unsigned g, u8 tmp);
 void put(struct tr *t, unsigned g, u8 from);
-void flags_save(struct tr *t);
-void flags_load(struct tr *t);
-/* Leaves at instruction k; flags are in memory. @cc: condition, or -1 for always. */
+/* Leaves at instruction k; flags are in memory or a recipe. @cc: condition, or -1 for always. */
 void leave(struct tr *t, int cc);
+void leave_as(struct tr *t, int cc, unsigned code);
 /* T0 = a linear address: turns it into a host pointer to @n bytes, or leaves. */
 void probe(struct tr *t, unsigned n, bool write);
 void address_of(struct tr *t, const struct op *o); /* T0 = the linear address of the operand */
-/* The operand in memory: T0 = host pointer. */
-void mem_operand(struct tr *t, const struct op *o, unsigned n, bool write);
-void lookup(struct tr *t);	  /* goes on at [rip], whatever is there */
-void go(struct tr *t, s64 delta); /* to @delta from the block's start; flags are in memory */
+/* The operand in memory; T0 is used up. @align: else leave. */
+struct erm mem_operand(struct tr *t, const struct op *o, unsigned n, unsigned align, bool write);
+/* The @n bytes at RSP + @off. */
+struct erm stack_operand(struct tr *t, s32 off, unsigned n, bool write);
+void run_begin(struct tr *t);
+void run_end(struct tr *t);
+void lin_of(struct tr *t, u8 reg, s64 delta); /* @reg = linear address at @delta from the block */
+void lookup(struct tr *t);		      /* goes on at T0, whatever is there */
+void edge(struct tr *t, unsigned s);	      /* to successor @s */
+void branch(struct tr *t, u8 cc);	      /* to successor 1 if @cc, else 0 */
+/* The interpreter runs instruction k; then host code goes on. */
+void run_one_insn(struct tr *t);
+void block_start(struct tr *t);
+void budget_check(struct tr *t); /* before the instruction that member.check says */
+void out_of_line(struct tr *t);
 
-/* jit_insn.c; false: the instruction is the interpreter's, leave before it */
+/* jit_dump.c; @rip: a linear address of the region's page */
+void jit_dump(const struct tr *t, const u8 *code, u64 rip);
+void jit_map(const struct tr *t, const u8 *code, u64 rip);
+
+/* jit_run.c */
+bool run_plan(struct tr *t, struct run *ret);
+void run_step(struct tr *t);
+
+/* jit_insn.c; false: the instruction is the interpreter's */
 bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
 	     const u8 *bytes);
 /* The guest register (0-15) of a general-register operand; *ret_high for AH..BH. -1: none. */
 int gpr_of(ZydisRegister r, bool *ret_high);
 unsigned map_flag(const ZydisDecodedInstruction *in);
 void copy_imm(struct tr *t, const ZydisDecodedInstruction *in, const u8 *bytes);
+bool moves_data(const ZydisDecodedInstruction *in); /* is re-emitted with other registers */
+bool keeps_t0(const struct insn *x); /* although it uses a register that lives in memory */
+enum fx fx_of(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o);
 
 /* jit_flow.c */
 bool tr_push(struct tr *t, const ZydisDecodedOperand *o);
@@ -141,12 +333,16 @@ bool tr_jcc(struct tr *t);
 bool tr_branch(struct tr *t, bool call);
 bool tr_branch_rm(struct tr *t, const ZydisDecodedOperand *o, bool call);
 bool tr_ret(struct tr *t);
+bool tr_pushf(struct tr *t);
+bool tr_cli(struct tr *t);
+bool tr_sti(struct tr *t);
 
 /* jit_vec.c */
 bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
 	    const u8 *bytes);
 bool tr_x87(struct tr *t, const ZydisDecodedInstruction *in);
-struct erm xmm_slot(unsigned i); /* a guest XMM register in memory */
+void need_live(struct tr *t, unsigned code); /* at a way in, or after @code ran in C */
+struct erm xmm_slot(u8 base, unsigned i);    /* a guest XMM register in memory */
 void emit_xmm_load(struct emit *e);
 void emit_x87_load(struct emit *e);
 void emit_vec_store(struct emit *e);

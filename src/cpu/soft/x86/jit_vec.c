@@ -13,28 +13,31 @@
 
 #include "cpu/soft/x86/vec.h"
 
-/* Calls @load unless @live says that it was called already. Flags are in memory afterwards. */
-static void need_live(struct tr *t, struct erm live, struct erm load)
+static void need_one(struct tr *t, struct erm live, s32 load, unsigned code)
 {
 	struct emit *e = &t->e;
 
-	flags_save(t);
 	einsn(e, 0, 0x80, 7, live);
 	e8(e, 0);
 	u32 yes = ejcc(e, CC_NE);
-	einsn(e, 0, 0xff, 2, load); /* call */
-	leave(t, CC_B);
+	ecall_glue(e, load);
+	leave_as(t, CC_B, code);
 	ehere(e, yes);
-	t->fl = FL_MEM;
 }
 
-/* From here on guest XMM registers are the host's. */
+void need_live(struct tr *t, unsigned code)
+{
+	if (t->x87)
+		need_one(t, VCPU(x87_live), (s32)offsetof(struct vcpu, jit_x87), code);
+	else if (t->xmm)
+		need_one(t, VCPU(xmm_live), (s32)offsetof(struct vcpu, jit_xmm), code);
+}
+
+/* The region uses XMM registers: every way in makes them live. */
 static void need_xmm(struct tr *t)
 {
-	if (t->xmm)
-		return;
-	need_live(t, VCPU(xmm_live), VCPU(jit_xmm));
-	t->xmm = true;
+	if (!t->xmm && !t->x87)
+		t->xmm = t->surprise = true;
 }
 
 static bool is_xmm(ZydisRegister r)
@@ -58,6 +61,24 @@ static int vec_reg(struct tr *t, const ZydisDecodedOperand *o, u8 tmp, int *ret_
 	return use(t, (unsigned)g, tmp);
 }
 
+/* Leaves if the control word at @m would unmask an exception, or set a reserved bit. */
+static void masked_only(struct tr *t, struct erm m, unsigned n, u32 masks, u32 reserved)
+{
+	struct emit *e = &t->e;
+
+	flags_drop(t);
+	einsn(e, n == 2 ? EM_0F : 0, n == 2 ? 0xb7 : 0x8b, T1, m);
+	if (reserved) {
+		einsn(e, 0, 0xf7, 0, er(T1));
+		e32(e, reserved);
+		leave(t, CC_NE);
+	}
+	einsn(e, 0, 0xf7, 2, er(T1)); /* not */
+	einsn(e, 0, 0xf7, 0, er(T1)); /* test */
+	e32(e, masks);
+	leave(t, CC_NE);
+}
+
 /* An SSE instruction: its XMM registers have the same numbers here. */
 bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
 	    const u8 *bytes)
@@ -69,8 +90,7 @@ bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedO
 	int gm = -1, gr = -1, reg = in->raw.modrm.reg & 7;
 	struct erm m = em(T0, 0);
 
-	if (vi->cls != VEC_SSE || in->mnemonic == ZYDIS_MNEMONIC_LDMXCSR ||
-	    in->mnemonic == ZYDIS_MNEMONIC_STMXCSR || in->mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+	if (vi->cls != VEC_SSE || in->mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
 	    (op->flags & OPF_EASLOW))
 		return false;
 	for (unsigned i = 0; i < in->raw.prefix_count; i++) {
@@ -88,14 +108,9 @@ bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedO
 		return false;
 	need_xmm(t);
 	if (rm->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-		flags_save(t);
-		address_of(t, op);
-		if (vi->mem_align > 1) {
-			einsn(&t->e, 0, 0xf6, 0, er(T0)); /* test r10b, align - 1 */
-			e8(&t->e, (u8)(vi->mem_align - 1));
-			leave(t, CC_NE);
-		}
-		probe(t, vi->mem_size, vi->mem_write);
+		m = mem_operand(t, op, vi->mem_size, vi->mem_align, vi->mem_write);
+		if (in->mnemonic == ZYDIS_MNEMONIC_LDMXCSR)
+			masked_only(t, m, 4, 0x1f80, 0xffff0000);
 	} else {
 		int r = vec_reg(t, rm, T0, &gm);
 		if (r < 0)
@@ -113,9 +128,7 @@ bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedO
 		put(t, (unsigned)gm, T0);
 	if (gr >= 0 && host_of[gr] < 0 && (rg->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 		put(t, (unsigned)gr, T1);
-	if (in->cpu_flags && (in->cpu_flags->modified | in->cpu_flags->set_0 |
-			      in->cpu_flags->set_1 | in->cpu_flags->undefined))
-		t->fl = FL_HOST;
+	flags_after(t);
 	return true;
 }
 
@@ -123,10 +136,8 @@ bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedO
 
 static void need_x87(struct tr *t)
 {
-	if (t->x87)
-		return;
-	need_live(t, VCPU(x87_live), VCPU(jit_x87));
-	t->x87 = t->xmm = true;
+	if (!t->x87)
+		t->x87 = t->surprise = true;
 }
 
 /*
@@ -138,10 +149,13 @@ bool tr_x87(struct tr *t, const ZydisDecodedInstruction *in)
 	const struct op *op = &t->b->ops[t->k];
 	const struct vec_insn *vi = op->ptr;
 
+	if (vi->cls == VEC_FWAIT) { /* nothing can be pending */
+		need_x87(t);
+		return true;
+	}
 	if ((vi->cls != VEC_X87 && vi->cls != VEC_X87_NOWAIT) || (op->flags & OPF_EASLOW))
 		return false;
 	switch (in->mnemonic) {
-	case ZYDIS_MNEMONIC_FLDCW:
 	case ZYDIS_MNEMONIC_FLDENV:
 	case ZYDIS_MNEMONIC_FNSTENV:
 	case ZYDIS_MNEMONIC_FRSTOR:
@@ -154,41 +168,61 @@ bool tr_x87(struct tr *t, const ZydisDecodedInstruction *in)
 		return false;
 	need_x87(t);
 	if (vi->mem_size) {
-		mem_operand(t, op, vi->mem_size, vi->mem_write);
-		einsn(&t->e, 0, in->opcode, in->raw.modrm.reg & 7, em(T0, 0));
+		struct erm m = mem_operand(t, op, vi->mem_size, 1, vi->mem_write);
+		if (in->mnemonic == ZYDIS_MNEMONIC_FLDCW)
+			masked_only(t, m, 2, 0x3f, 0);
+		einsn(&t->e, 0, in->opcode, in->raw.modrm.reg & 7, m);
 		return true;
 	}
-	if (in->cpu_flags && in->cpu_flags->tested)
-		flags_load(t);
+	flags_before(t);
 	e8(&t->e, in->opcode);
 	e8(&t->e, (u8)(0xc0 | (in->raw.modrm.reg & 7) << 3 | (in->raw.modrm.rm & 7)));
-	if (in->cpu_flags && (in->cpu_flags->modified | in->cpu_flags->set_0))
-		t->fl = FL_HOST;
+	flags_after(t);
 	return true;
 }
 
 /* --- between memory and registers -------------------------------------------------------- */
 
-struct erm xmm_slot(unsigned i)
+static struct erm at(u8 base, size_t off)
 {
-	return em(VC, (s32)(offsetof(struct vcpu, c.x.xmm) + i * 16));
+	return em(base, (s32)off);
+}
+#define FIELD(base, field) at(base, offsetof(struct vcpu, field))
+
+struct erm xmm_slot(u8 base, unsigned i)
+{
+	return at(base, offsetof(struct vcpu, c.x.xmm) + i * 16);
 }
 
-/* LDMXCSR and STMXCSR: 0F AE /2 and /3; MOVAPS: 0F 28 and 0F 29. */
-void emit_xmm_load(struct emit *e)
+/*
+ * The two loads are called with RSP 16 below the vcpu; T0 becomes the vcpu.
+ * LDMXCSR and STMXCSR: 0F AE /2 and /3; MOVAPS: 0F 28 and 0F 29.
+ */
+static u32 check_mxcsr(struct emit *e)
 {
-	einsn(e, 0, 0x80, 7, VCPU(sse_ok));
-	e8(e, 0);
-	u32 no = ejcc(e, CC_E);
-	einsn(e, 0, 0x8b, T1, VCPU(c.x.mxcsr));
+	einsn(e, 0, 0x8b, T1, FIELD(T0, c.x.mxcsr));
 	einsn(e, 0, 0xf7, 2, er(T1)); /* not r11d: unmasked exceptions become ones */
 	einsn(e, 0, 0xf7, 0, er(T1)); /* test r11d, 1f80h */
 	e32(e, 0x1f80);
-	u32 unmasked = ejcc(e, CC_NE);
-	einsn(e, EM_0F, 0xae, 2, VCPU(c.x.mxcsr));
+	return ejcc(e, CC_NE);
+}
+
+static u32 check_ok(struct emit *e, struct erm ok)
+{
+	einsn(e, 0, 0x80, 7, ok);
+	e8(e, 0);
+	return ejcc(e, CC_E);
+}
+
+void emit_xmm_load(struct emit *e)
+{
+	elea(e, EM_W, T0, VC, -1, 0, 16);
+	u32 no = check_ok(e, FIELD(T0, sse_ok));
+	u32 unmasked = check_mxcsr(e);
+	einsn(e, EM_0F, 0xae, 2, FIELD(T0, c.x.mxcsr));
 	for (unsigned i = 0; i < 16; i++)
-		einsn(e, EM_0F, 0x28, (u8)i, xmm_slot(i));
-	einsn(e, 0, 0xc6, 0, VCPU(xmm_live));
+		einsn(e, EM_0F, 0x28, (u8)i, xmm_slot(T0, i));
+	einsn(e, 0, 0xc6, 0, FIELD(T0, xmm_live));
 	e8(e, 1);
 	e8(e, 0xf8); /* clc */
 	e8(e, 0xc3);
@@ -198,11 +232,11 @@ void emit_xmm_load(struct emit *e)
 	e8(e, 0xc3);
 }
 
-static void emit_xmm_store(struct emit *e)
+static void emit_xmm_store(struct emit *e, u8 base)
 {
-	einsn(e, EM_0F, 0xae, 3, VCPU(c.x.mxcsr));
+	einsn(e, EM_0F, 0xae, 3, FIELD(base, c.x.mxcsr));
 	for (unsigned i = 0; i < 16; i++)
-		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(i));
+		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(base, i));
 }
 
 /* FXSAVE64 and FXRSTOR64: REX.W 0F AE /0 and /1. */
@@ -210,32 +244,23 @@ void emit_x87_load(struct emit *e)
 {
 	u32 no[4];
 
-	einsn(e, 0, 0x80, 7, VCPU(x87_ok));
-	e8(e, 0);
-	no[0] = ejcc(e, CC_E);
-	einsn(e, 0, 0x8b, T1, VCPU(c.x.fcw)); /* FCW, FSW */
-	einsn(e, 0, 0x81, 4, er(T1));	      /* and r11d: FSW.ES, the masks */
+	elea(e, EM_W, T0, VC, -1, 0, 16);
+	no[0] = check_ok(e, FIELD(T0, x87_ok));
+	einsn(e, 0, 0x8b, T1, FIELD(T0, c.x.fcw)); /* FCW, FSW */
+	einsn(e, 0, 0x81, 4, er(T1));		   /* and r11d: FSW.ES, the masks */
 	e32(e, 0x80003f);
 	einsn(e, 0, 0x81, 7, er(T1)); /* cmp r11d: no ES, all masked */
 	e32(e, 0x3f);
 	no[1] = ejcc(e, CC_NE);
-	einsn(e, 0, 0x80, 7, VCPU(xmm_live));
-	e8(e, 0);
-	u32 dead = ejcc(e, CC_E);
-	emit_xmm_store(e);
+	u32 dead = check_ok(e, FIELD(T0, xmm_live));
+	emit_xmm_store(e, T0);
 	ehere(e, dead);
-	einsn(e, 0, 0x80, 7, VCPU(sse_ok));
-	e8(e, 0);
-	no[2] = ejcc(e, CC_E);
-	einsn(e, 0, 0x8b, T1, VCPU(c.x.mxcsr));
-	einsn(e, 0, 0xf7, 2, er(T1));
-	einsn(e, 0, 0xf7, 0, er(T1));
-	e32(e, 0x1f80);
-	no[3] = ejcc(e, CC_NE);
-	einsn(e, EM_W | EM_0F, 0xae, 1, VCPU(c.x));
-	einsn(e, 0, 0xc6, 0, VCPU(xmm_live));
+	no[2] = check_ok(e, FIELD(T0, sse_ok));
+	no[3] = check_mxcsr(e);
+	einsn(e, EM_W | EM_0F, 0xae, 1, FIELD(T0, c.x));
+	einsn(e, 0, 0xc6, 0, FIELD(T0, xmm_live));
 	e8(e, 1);
-	einsn(e, 0, 0xc6, 0, VCPU(x87_live));
+	einsn(e, 0, 0xc6, 0, FIELD(T0, x87_live));
 	e8(e, 1);
 	e8(e, 0xf8); /* clc */
 	e8(e, 0xc3);
@@ -267,7 +292,7 @@ void emit_vec_store(struct emit *e)
 	e8(e, 0);
 	u32 done = ejmp(e);
 	ehere(e, sse_only);
-	emit_xmm_store(e);
+	emit_xmm_store(e, VC);
 	ehere(e, done);
 	einsn(e, EM_0F, 0xae, 2, VCPU(host_mxcsr));
 	einsn(e, 0, 0xc6, 0, VCPU(xmm_live));

@@ -80,11 +80,14 @@ enum code_mode { CODE_16, CODE_32, CODE_64 };
  * every translation that reaches the branch. Host code jumps through `to_code`.
  */
 struct block_link {
-	const void *to_code; /* the target's code, or `resolve` */
-	const void *resolve; /* host code that asks for the link to be made */
-	struct block *from, *to;
+	const void *to_code;		  /* the target's code, or `resolve` */
+	const void *resolve;		  /* host code that asks for the link to be made */
+	gpa_t gpa;			  /* of the target */
+	struct block *to;		  /* once it is made */
 	struct block_link *next, **prevp; /* among the links to `to` */
 };
+
+struct region;
 
 struct block {
 	gpa_t gpa;
@@ -100,24 +103,20 @@ struct block {
 	u8 mode;      /* enum code_mode */
 	bool jc_many; /* known under more than one RIP */
 	bool dead;
-	u32 heat;  /* executions before it was translated */
+	bool refused; /* the translator cannot do anything with it */
+	u32 heat;     /* executions before it was translated */
 	op_fn fn0; /* the first instruction's own handler: ops[0].fn counts or enters host code */
-	const void *code;	   /* host code that first takes the budget; or the way back to C */
-	const void *body;	   /* host code behind that, or NULL */
-	struct block_link link[2]; /* direct successors in the same page */
-	struct op ops[];	   /* n, then maybe a synthetic one that falls through */
+	struct region *region; /* the host code that it is part of, or NULL */
+	const void *code;      /* the way in for RIP in a register; or the way back to C */
+	const void *near;      /* the way in with c.rip the page's address */
+	struct op ops[];       /* n, then maybe a synthetic one that falls through */
 };
 
 #define TLB_BITS 11
 #define TLB_SIZE (1u << TLB_BITS)
-/*
- * Folded, since buffers a power of two apart are common: copying between two such would miss at
- * every access.
- */
-#define TLB_FOLD 10
 static attr_inline u32 tlb_index(u64 a)
 {
-	return (u32)((a >> 12) ^ (a >> (12 + TLB_FOLD))) & (TLB_SIZE - 1);
+	return (u32)(a >> 12) & (TLB_SIZE - 1);
 }
 /* A tag that no access to slot @i can be near: its own index is another. */
 #define TLB_NONE(i) ((u64)((i) ^ (TLB_SIZE / 2)) << 12)
@@ -161,6 +160,17 @@ struct itlb_entry {
 /* Why handlers came back by longjmp. */
 enum vcpu_leave { LEAVE_NONE, LEAVE_EXC, LEAVE_ALONE, LEAVE_TRIPLE };
 
+/* Why host code was left. */
+enum vcpu_exit {
+	VCPU_EXIT_UNKNOWN, /* what follows is not translated, or not in the cache of blocks */
+	VCPU_EXIT_LINK,	   /* nor is the target of a direct branch */
+	VCPU_EXIT_BUDGET,
+	VCPU_EXIT_ONE,	/* one instruction of the interpreter's, then back */
+	VCPU_EXIT_LAST, /* the interpreter's instruction at a block's end */
+	VCPU_EXIT_SLOW, /* a fault, a device, two pages, a page with code, ... */
+	VCPU_EXITS,
+};
+
 struct vcpu {
 	struct x86_cpu c; /* first: handlers and thunks use either pointer */
 
@@ -171,14 +181,17 @@ struct vcpu {
 	u64 total;	       /* instructions of earlier turns */
 	u64 sti_at;	       /* vcpu_count just after the last STI that set IF */
 	const struct block *cur;
-	u64 jc_salt[2]; /* for addresses of the lower and upper half */
-	struct jc_entry *jc;
+	u64 jc_salt[2];	      /* for addresses of the lower and upper half */
 	u64 jit_salt;	      /* the one for the half that RIP is in, while host code runs */
 	const void *jit_exit; /* where host code leaves */
 	const void *jit_x87;  /* the same for the x87 state, with it the XMM registers */
 	const void *jit_miss; /* host code that enters a translation into the TLB */
 	const void *jit_xmm;  /* host code that makes the guest's XMM registers the host's */
+	const void *jit_next; /* host code that goes on at the RIP in a register, by way of C */
+	const void
+		*jit_resume; /* where host code goes on after one instruction of the other tier */
 	u64 jit_tmp;
+	u64 host_rsp; /* of C, while host code runs */
 	u32 host_mxcsr;
 	u8 xmm_live; /* they are, until host code is left */
 	u8 x87_live; /* and so is the x87 state */
@@ -217,12 +230,16 @@ struct vcpu {
 	u64 bounce_addr;
 	u32 bounce_len;
 
+	struct op one[2]; /* an instruction in the middle of host code, and the way back */
 	struct op part[BLOCK_OPS + 2];
 	struct block part_block;
 
 	struct {
-		u64 tlb_miss, io, alone, exc, intr, jc_miss, part;
+		u64 tlb_miss, io, alone, exc, intr, jc_miss, part, translated;
+		u64 exits[VCPU_EXITS];
 	} stat;
+
+	struct jc_entry jc[JC_SIZE];
 };
 
 static inline struct vcpu *vcpu_of(struct x86_cpu *c)
@@ -239,8 +256,10 @@ static inline u64 vcpu_count(const struct vcpu *v)
 /* --- exec.c -------------------------------------------------------------------------------- */
 
 extern const struct x86_ops vcpu_x86_ops;
+/* A zeroed vCPU, with room for signal handlers' frames below it: it is host code's stack. */
+struct vcpu *vcpu_alloc(void);
 int vcpu_setup(struct vcpu *v, struct soft *s, unsigned index);
-void vcpu_teardown(struct vcpu *v);
+void vcpu_free(struct vcpu *v);
 
 /*
  * Runs until the budget is used up, the vCPU halts, end_turn, or a stop is asked for.
@@ -298,6 +317,8 @@ void jc_flush(struct vcpu *v, unsigned half);
 
 /* The block at linear c.rip in the current mode, decoded now if need be. NULL: c.exc is set. */
 struct block *block_get(struct vcpu *v);
+/* The block at @gpa if it is known and in one page, or NULL. */
+struct block *block_find(const struct soft *s, gpa_t gpa, enum code_mode mode);
 /* Drops blocks that overlap [gpa, gpa+len). */
 void blocks_invalidate(struct soft *s, gpa_t gpa, u64 len);
 bool block_overlaps(const struct block *b, gpa_t gpa, u64 len);
