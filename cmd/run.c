@@ -23,6 +23,8 @@ enum {
 	OPT_MIPS,
 	OPT_TIER,
 	OPT_CODE_CACHE,
+	OPT_CODE_DUMP,
+	OPT_PERF_MAP,
 	OPT_CPU_MODEL,
 	OPT_KERNEL,
 	OPT_INITRD,
@@ -98,6 +100,10 @@ static const struct option_def options[] = {
 	  "is, at once. The guest cannot tell",
 	  OPT_TIER },
 	{ "code-cache", 0, "SIZE", "memory for translated code (default 64M)", OPT_CODE_CACHE },
+	{ "code-dump", 0, "FILE", "translated code beside the guest's, as it is made",
+	  OPT_CODE_DUMP },
+	{ "perf-map", 0, NULL, "writes /tmp/perf-PID.map, for perf to name translated code",
+	  OPT_PERF_MAP },
 	{ "rtc-base", 0, "TIME",
 	  "the guest's date at power-on: Unix seconds or YYYY-MM-DDTHH:MM:SSZ", OPT_RTC },
 	{ "cpu-model", 0, "NAME", "x86-64-v2 (default), x86-64-v1, x86-64-v3", OPT_CPU_MODEL },
@@ -256,6 +262,12 @@ static int machine_option(struct run_args *a, int id, const char *v, struct err 
 		return r == 0 && (c->code_cache < 1u << 20 || c->code_cache > 1u << 30)
 			       ? err_set(e, -EINVAL, "--code-cache %s: it takes 1M to 1G", v)
 			       : r;
+	case OPT_CODE_DUMP:
+		c->code_dump = v;
+		return 0;
+	case OPT_PERF_MAP:
+		c->perf_map = true;
+		return 0;
 	case OPT_CPU_MODEL:
 		c->cpu_model = v;
 		return 0;

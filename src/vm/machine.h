@@ -14,6 +14,8 @@
 #include "image/kernel.h"
 #include "vm/devices.h"
 
+#include <stdio.h>
+
 struct machine;
 
 enum machine_port { MACHINE_CONSOLE, MACHINE_CMDPORT, MACHINE_PORTS };
@@ -31,7 +33,8 @@ struct machine_cfg {
 	const char *cpu_model;	 /* NULL: the default */
 	enum machine_clock clock;
 	enum machine_tier tier;
-	u64 code_cache; /* bytes of translated code; 0: the default */
+	u64 code_cache;		    /* bytes of translated code; 0: the default */
+	FILE *code_dump, *perf_map; /* borrowed, or NULL: soft.h */
 	u32 mips;
 	u64 seed;
 	s64 rtc_base;		    /* Unix time at power-on */

@@ -194,8 +194,39 @@ static void add_stat(void *opaque, const char *name, u64 val)
 	r->stat[r->n_stats++].val = val;
 }
 
+/* Where the engine tells what it translates. */
+struct traces {
+	FILE *dump, *map;
+};
+
+static int open_traces(const struct vm_cfg *cfg, struct err *e, struct traces *ret)
+{
+	char map[64];
+
+	if (cfg->code_dump) {
+		ret->dump = fopen(cfg->code_dump, "we");
+		if (!ret->dump)
+			return err_sys(e, -errno, "--code-dump %s", cfg->code_dump);
+	}
+	if (cfg->perf_map) {
+		snprintf(map, sizeof(map), "/tmp/perf-%d.map", (int)getpid());
+		ret->map = fopen(map, "wex"); /* never through a link that someone put there */
+		if (!ret->map)
+			return err_sys(e, -errno, "--perf-map: %s", map);
+	}
+	return 0;
+}
+
+static void close_traces(struct traces *t)
+{
+	if (t->dump)
+		fclose(t->dump);
+	if (t->map)
+		fclose(t->map);
+}
+
 static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struct session *s,
-		       struct err *e, struct machine **ret)
+		       const struct traces *t, struct err *e, struct machine **ret)
 {
 	struct machine_cfg mc = {
 		.topo = &p->topo,
@@ -205,6 +236,8 @@ static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struc
 		.mips = cfg->mips ? cfg->mips : MACHINE_MIPS_DEFAULT,
 		.tier = cfg->tier,
 		.code_cache = cfg->code_cache,
+		.code_dump = t->dump,
+		.perf_map = t->map,
 		.seed = p->seed,
 		.rtc_base = p->rtc_base,
 		.debug_exit = cfg->debug_exit,
@@ -275,13 +308,16 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 	};
 	struct session *s = NULL;
 	struct machine *m = NULL;
+	struct traces traces = { 0 };
 	enum engine_exit why;
 	int rc = open_console(cfg, e, &sc.console_fd);
 
 	if (rc == 0)
 		rc = session_new(&sc, e, &s);
 	if (rc == 0)
-		rc = new_machine(cfg, p, s, e, &m);
+		rc = open_traces(cfg, e, &traces);
+	if (rc == 0)
+		rc = new_machine(cfg, p, s, &traces, e, &m);
 	if (rc == 0 && terminal && (cfg->tty || !cfg->argv))
 		rc = term_raw(cfg->in_fd, e);
 	if (rc < 0)
@@ -305,6 +341,7 @@ out:
 	session_close(s);
 	machine_free(m);
 	session_free(s);
+	close_traces(&traces);
 	if (sc.console_fd >= 0)
 		close(sc.console_fd);
 	return rc;

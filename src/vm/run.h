@@ -35,7 +35,9 @@ struct vm_cfg {
 	u64 seed;
 	u32 mips;
 	enum machine_tier tier;
-	u64 code_cache; /* bytes */
+	u64 code_cache;	       /* bytes */
+	const char *code_dump; /* a file for translated code beside the guest's; NULL: none */
+	bool perf_map;	       /* tell perf about translated code */
 	const char *cpu_model;
 	const char *kernel;	 /* as kcache_resolve; NULL: "debian" */
 	const char *initrd;	 /* a file; NULL: composed */

@@ -136,6 +136,8 @@ static int add_cpus(struct machine *m, struct err *e)
 		.clock = m->cfg.clock == MACHINE_CLOCK_REAL ? SOFT_CLOCK_REAL : SOFT_CLOCK_VIRTUAL,
 		.tier = (enum soft_tier)m->cfg.tier,
 		.code_cache = m->cfg.code_cache,
+		.code_dump = m->cfg.code_dump,
+		.perf_map = m->cfg.perf_map,
 		.mips = m->cfg.mips,
 		.seed = m->cfg.seed,
 		.cr4_allowed = mi->cr4_allowed,
