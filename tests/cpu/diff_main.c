@@ -33,7 +33,8 @@
 #define BATCH 64u
 #define JOBS_MAX 64u
 #define FINDINGS_MAX 64u
-#define HANG_S 30.0
+#define HANG_S 20.0  /* no sequence takes that long */
+#define TRY_S 4u     /* nor one of them this long, on a busy machine */
 #define EXIT_SKIP 77 /* meson's and automake's */
 
 struct opts {
@@ -270,8 +271,9 @@ static void work(const struct opts *o, unsigned slot)
 
 /* --- findings --------------------------------------------------------------------------------- */
 
-/* Runs @fn(@o, @arg) in a child. True if it said false, or died. */
-static bool fails_in_child(bool (*fn)(void *o, const void *arg), void *o, const void *arg)
+/* Runs @fn(@o, @arg) in a child. True if it said false, died, or took longer than @sec. */
+static bool fails_in_child(bool (*fn)(void *o, const void *arg), void *o, const void *arg,
+			   unsigned sec)
 {
 	int status;
 	pid_t pid;
@@ -280,7 +282,7 @@ static bool fails_in_child(bool (*fn)(void *o, const void *arg), void *o, const 
 	pid = fork();
 	if (pid == 0) {
 		native_arm();
-		alarm((unsigned)HANG_S);
+		alarm(sec);
 		bool ok = fn(o, arg);
 		fflush(stdout);
 		_exit(ok ? 0 : 1);
@@ -297,14 +299,17 @@ static bool check_quietly(void *o, const void *q)
 
 static bool check_loudly(void *o, const void *q)
 {
-	bool ok = diff_check(q, o, stdout);
-
-	return ok;
+	return diff_check(q, o, stdout);
 }
+
+static double patience; /* when minimising is to have come to its end */
 
 static bool fails(void *effort, const struct diff_seq *q)
 {
-	return fails_in_child(check_quietly, effort, q);
+	/* What hangs takes TRY_S for each attempt that is good for something. */
+	if (seconds() > patience)
+		return false;
+	return fails_in_child(check_quietly, effort, q, TRY_S);
 }
 
 struct window {
@@ -324,7 +329,7 @@ static bool check_window(void *o, const void *arg)
 static void show(struct diff_seq *q, struct diff_effort *e)
 {
 	diff_print(q, stdout);
-	if (!fails_in_child(check_loudly, e, q))
+	if (!fails_in_child(check_loudly, e, q, TRY_S))
 		printf("  (does not differ)\n");
 }
 
@@ -337,6 +342,7 @@ static void report(const struct opts *o, u64 index)
 	       o->seed, index);
 	diff_gen(&q, &cfg, o->seed, index);
 	e = diff_effort_of(&q);
+	patience = seconds() + 60;
 	if (fails(&e, &q)) {
 		show(&q, &e);
 		/* As little effort as it takes: others may still be needed, so one at a time. */
@@ -356,7 +362,7 @@ static void report(const struct opts *o, u64 index)
 	for (u64 back = 16; back <= 4096; back *= 16) {
 		struct window w = { index > o->first + back ? index - back : o->first, index };
 
-		if (!fails_in_child(check_window, (void *)o, &w))
+		if (!fails_in_child(check_window, (void *)o, &w, 60))
 			continue;
 		printf("  only behind others: --seed %" PRIu64 " --index %" PRIu64
 		       " --count %" PRIu64 " --jobs 1\n",

@@ -55,6 +55,8 @@ u64 rnd_pointer(struct rng *g)
 	};
 	u64 p;
 
+	if (g->calm)
+		return DIFF_DATA + 0x800 + (rnd_below(g, 0x2c00) & ~15u);
 	switch (rnd_below(g, 8)) {
 	case 0:
 		p = ends[rnd_below(g, ARRAY_LEN(ends))] + rnd_below(g, 64) - 32;
@@ -279,6 +281,15 @@ static void init_state(struct rng *g, struct diff_state *s)
 	s->fsbase = rnd_pct(g, 70) ? rnd_below(g, 4096) : (u64)((s64)rnd(g) >> 17);
 	s->gsbase = rnd_pct(g, 70) ? rnd_below(g, 4096) & ~15u : (u64)((s64)rnd(g) >> 17);
 	init_fx(g, &s->fx);
+	if (!g->calm)
+		return;
+	s->r[X86_RSP] = g->mode == DIFF_16 ? 0x1000 : DIFF_STACK + 0x1000;
+	s->rflags &= ~(u64)(X86_AC | X86_NT);
+	s->fsbase &= 0xff0;
+	s->gsbase &= 0xff0;
+	s->fx.fcw |= 0x3f;
+	s->fx.fsw &= (u16)~0x8080;
+	s->fx.mxcsr |= 0x1f80;
 }
 
 static void random_image(struct rng *g, u8 *mem)
@@ -383,7 +394,7 @@ static void put_prefixes(struct rng *g, struct enc *e, unsigned map)
 		enc_put(e, seg[rnd_below(g, ARRAY_LEN(seg))], 1);
 	if (rnd_pct(g, 4))
 		enc_put(e, 0x67, 1);
-	if (rnd_pct(g, 5))
+	if (!g->calm && rnd_pct(g, 5))
 		enc_put(e, 0xf0, 1);
 	if (rnd_pct(g, map ? 60 : 20))
 		enc_put(e, mand[map ? rnd_below(g, 3) : rnd_pct(g, 20) ? rnd_below(g, 3) : 0], 1);
@@ -598,7 +609,8 @@ void diff_gen(struct diff_seq *q, const struct diff_cfg *cfg, u64 seed, u64 inde
 	q->index = index;
 	q->mode = g.mode = pick_mode(&g, cfg);
 	flow = !cfg->only && rnd_pct(&g, 55);
-	g.smc = flow && g.mode != DIFF_16 && rnd_pct(&g, 30);
+	g.smc = flow && g.mode != DIFF_16 && rnd_pct(&g, 40);
+	g.calm = flow && rnd_pct(&g, 65);
 	q->tiers_only = g.mode == DIFF_64 && rnd_pct(&g, 15);
 	init_state(&g, &q->init);
 	init_mem(&g, q->mem);
@@ -612,6 +624,8 @@ void diff_gen(struct diff_seq *q, const struct diff_cfg *cfg, u64 seed, u64 inde
 		one(&g, cfg, &q->insn[i], flow);
 	if (flow && rnd_pct(&g, 40))
 		add_sub(&g, q);
+	else if (flow && rnd_pct(&g, 60))
+		gen_loop(&g, q);
 	gen_targets(&g, q);
 	pick_base(&g, q);
 	diff_layout(q);

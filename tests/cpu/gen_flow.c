@@ -248,12 +248,39 @@ static void write_string(struct rng *g, struct diff_insn *d)
 	gen_set32(d, X86_RDI, (u32)rnd_pointer(g)); /* or others go on writing there */
 }
 
+/*
+ * What follows is executed only with one count of fuel: in one round of a loop, when the code that
+ * it changes is translated and branched to directly. Returns where guard_end fills in.
+ */
+static u8 guard_begin(struct rng *g, struct diff_insn *d)
+{
+	u8 at;
+
+	rcx(d, true, DIFF_FUEL_RCX);
+	rcx(d, false, DIFF_FUEL_COUNT);
+	wide(d);
+	gen_bytes(d, 0x898d, 2); /* LEA RCX, [RCX - n] */
+	gen_bytes(d, (u64) - (s64)rnd_below(g, 16), 4);
+	gen_bytes(d, 0xe3, 2); /* JRCXZ */
+	at = d->len;
+	rcx(d, false, DIFF_FUEL_RCX);
+	gen_bytes(d, 0xeb, 2); /* JMP behind it all */
+	d->b[at - 1] = (u8)(d->len - at);
+	at = d->len;
+	rcx(d, false, DIFF_FUEL_RCX);
+	return at;
+}
+
 static void make_writer(struct rng *g, struct diff_insn *d)
 {
 	unsigned p = rnd_below(g, 100);
-	u8 rel_at;
+	bool guard = rnd_pct(g, 60);
+	u8 rel_at, skip = 0;
 
 	gen_start(g, d);
+	if (guard)
+		skip = guard_begin(g, d);
+	gen_mark(d);
 	if (p < 40)
 		write_opcode(g, d);
 	else if (p < 88)
@@ -262,6 +289,10 @@ static void make_writer(struct rng *g, struct diff_insn *d)
 		write_string(g, d);
 	rel_at = d->rel_at;
 	gen_finish(d);
+	if (guard) {
+		d->b[skip - 1] = (u8)(d->len - skip);
+		d->defined = 0;
+	}
 	d->fix = FIX_ABS;
 	d->rel_at = rel_at;
 	d->rel_size = 4;
@@ -328,6 +359,24 @@ void gen_sub(struct rng *g, struct diff_insn *d, enum gen_sub what)
 	if (what != SUB_RET)
 		gen_bytes(d, 0, d->mode == DIFF_16 ? 2 : 4);
 	gen_finish(d);
+}
+
+void gen_loop(struct rng *g, struct diff_seq *q)
+{
+	struct diff_insn *d = &q->insn[q->n - 1];
+
+	if (q->n < 3 || g->mode == DIFF_16)
+		return;
+	gen_start(g, d);
+	u8 fuel = fuel_begin(d);
+	gen_mark(d);
+	gen_bytes(d, 0xe9, 1);
+	gen_bytes(d, 0, 4);
+	fuel_end(d, fuel);
+	gen_finish(d);
+	d->back = true;
+	d->stops = false;
+	d->target = (s8)rnd_below(g, q->n / 2);
 }
 
 /* One to write to, of those that have what @d writes; or @d becomes a NOP. */

@@ -11,6 +11,11 @@ struct rng {
 	u64 s;
 	u8 mode;  /* enum diff_mode of the sequence in the making */
 	bool smc; /* its code may be written */
+	/*
+	 * Its instructions mostly do not fault: what faults each time never gets hot, since a run ends
+	 * after a few exceptions.
+	 */
+	bool calm;
 };
 
 u64 rnd(struct rng *g);
@@ -38,6 +43,8 @@ void gen_flow(struct rng *g, struct diff_insn *d);
 /* A call of a subroutine, a jump past one, and its end. */
 enum gen_sub { SUB_CALL, SUB_SKIP, SUB_RET };
 void gen_sub(struct rng *g, struct diff_insn *d, enum gen_sub what);
+/* Makes the last instruction of @q one that goes back to its beginning. */
+void gen_loop(struct rng *g, struct diff_seq *q);
 /* Chooses the targets of all branches and writes of @q. */
 void gen_targets(struct rng *g, struct diff_seq *q);
 

@@ -400,9 +400,71 @@ static void fresh_address(struct rng *g, const ZydisDecodedInstruction *i,
 		if (m->base != ZYDIS_REGISTER_NONE && d->fix != FIX_RIP && base != X86_RSP)
 			prepend_mov(d, (unsigned)base, (u32)rnd_pointer(g));
 		if (m->index != ZYDIS_REGISTER_NONE && index != base && index != X86_RSP)
-			prepend_mov(d, (unsigned)index, rnd_below(g, 32));
+			prepend_mov(d, (unsigned)index,
+				    g->calm ? rnd_below(g, 4) * 16 : rnd_below(g, 32));
 		return;
 	}
+}
+
+/* Whether the instruction will probably not fault, and leaves the stack pointer alone. */
+static bool is_calm(const ZydisDecodedInstruction *i, const ZydisDecodedOperand *ops)
+{
+	if (i->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
+		return false;
+	switch (i->meta.category) {
+	case ZYDIS_CATEGORY_IO:
+	case ZYDIS_CATEGORY_IOSTRINGOP:
+	case ZYDIS_CATEGORY_INTERRUPT:
+	case ZYDIS_CATEGORY_RET:
+	case ZYDIS_CATEGORY_STRINGOP:
+	case ZYDIS_CATEGORY_SYSTEM:
+	case ZYDIS_CATEGORY_SEGOP:
+		return false;
+	default:
+		break;
+	}
+	switch (i->mnemonic) {
+	case ZYDIS_MNEMONIC_ENTER:
+	case ZYDIS_MNEMONIC_LEAVE:
+	case ZYDIS_MNEMONIC_DIV:
+	case ZYDIS_MNEMONIC_IDIV:
+	case ZYDIS_MNEMONIC_XLAT:
+	case ZYDIS_MNEMONIC_UD0:
+	case ZYDIS_MNEMONIC_UD1:
+	case ZYDIS_MNEMONIC_UD2:
+	case ZYDIS_MNEMONIC_POPF:
+	case ZYDIS_MNEMONIC_POPFQ:
+	case ZYDIS_MNEMONIC_LDMXCSR:
+	case ZYDIS_MNEMONIC_FLDCW:
+	case ZYDIS_MNEMONIC_FLDENV:
+	case ZYDIS_MNEMONIC_FRSTOR:
+	case ZYDIS_MNEMONIC_FXRSTOR:
+	case ZYDIS_MNEMONIC_FXRSTOR64:
+		return false;
+	default:
+		break;
+	}
+	for (unsigned k = 0; k < i->operand_count; k++) {
+		if (ops[k].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    ZydisRegisterGetId(ops[k].mem.index) == X86_RSP)
+			return false;
+		/* A bit offset in a register reaches far. */
+		if (k == 0 && ops[k].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    i->meta.category == ZYDIS_CATEGORY_BITBYTE &&
+		    ops[1].type == ZYDIS_OPERAND_TYPE_REGISTER && i->operand_count_visible == 2)
+			return false;
+		if (ops[k].visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN ||
+		    ops[k].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		    !(ops[k].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+			continue;
+		if (ZydisRegisterGetId(ops[k].reg.value) == X86_RSP &&
+		    ZydisRegisterGetClass(ops[k].reg.value) != ZYDIS_REGCLASS_XMM &&
+		    ZydisRegisterGetClass(ops[k].reg.value) != ZYDIS_REGCLASS_YMM &&
+		    ZydisRegisterGetClass(ops[k].reg.value) != ZYDIS_REGCLASS_MMX &&
+		    ZydisRegisterGetClass(ops[k].reg.value) != ZYDIS_REGCLASS_X87)
+			return false;
+	}
+	return true;
 }
 
 bool gen_allowed(struct rng *g, struct diff_insn *d)
@@ -414,6 +476,8 @@ bool gen_allowed(struct rng *g, struct diff_insn *d)
 		return false;
 	if (!set_allowed(i.meta.isa_set) || !mnemonic_allowed(i.mnemonic) ||
 	    !operands_allowed(&i, ops))
+		return false;
+	if (g->calm && !is_calm(&i, ops))
 		return false;
 	/* What always ends a sequence comes up, but not so often that little else does. */
 	if ((i.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) && !rnd_pct(g, 8))
@@ -448,7 +512,7 @@ bool gen_allowed(struct rng *g, struct diff_insn *d)
 		else if ((ops[2].imm.value.u & 31) > 16)
 			return false;
 	}
-	if (rnd_pct(g, 60))
+	if (g->calm || rnd_pct(g, 60))
 		fresh_address(g, &i, ops, d);
 	return true;
 }

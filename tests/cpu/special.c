@@ -54,7 +54,7 @@ void gen_mov_imm(struct rng *g, struct diff_insn *d)
 	u64 v = rnd_pct(g, 60) ? rnd_pointer(g) : rnd_value(g);
 
 	gen_start(g, d);
-	if (r == X86_RSP && rnd_pct(g, 80))
+	if (r == X86_RSP && (g->calm || rnd_pct(g, 80)))
 		r = X86_RSI;
 	if (g->mode == DIFF_16 && rnd_pct(g, 70)) {
 		gen_bytes(d, 0xb8 | r, 1);
@@ -80,11 +80,14 @@ static void make_string(struct rng *g, struct diff_insn *d)
 	static const u8 ops[] = { 0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf };
 
 	gen_start(g, d);
-	if (rnd_pct(g, 80))
-		set32(d, X86_RCX, rnd_pct(g, 90) ? rnd_below(g, 300) : (u32)rnd_value(g));
-	if (rnd_pct(g, 50))
+	if (g->calm || rnd_pct(g, 80))
+		set32(d, X86_RCX,
+		      g->calm	       ? rnd_below(g, 40)
+		      : rnd_pct(g, 90) ? rnd_below(g, 300)
+				       : (u32)rnd_value(g));
+	if (g->calm || rnd_pct(g, 50))
 		set32(d, X86_RDI, (u32)rnd_pointer(g));
-	if (rnd_pct(g, 50))
+	if (g->calm || rnd_pct(g, 50))
 		set32(d, X86_RSI, (u32)rnd_pointer(g));
 	if (rnd_pct(g, 30))
 		gen_bytes(d, 0xfc | rnd_below(g, 2), 1); /* CLD, STD */
@@ -122,8 +125,11 @@ static void make_branch(struct rng *g, struct diff_insn *d)
 		gen_bytes(d, 0, wide);
 		break;
 	case 3:
-		gen_bytes(d, 0xc3, 1);
-		break;
+		if (!g->calm) {
+			gen_bytes(d, 0xc3, 1);
+			break;
+		}
+		/* fall through */
 	default:
 		gen_bytes(d, 0x70 | rnd_below(g, 16), 1);
 		gen_bytes(d, 0, 1);
@@ -139,7 +145,9 @@ static void make_popf(struct rng *g, struct diff_insn *d)
 	gen_start(g, d);
 	if (rnd_pct(g, 3)) /* a single-step trap behind the next instruction */
 		f |= X86_TF;
-	if (rnd_pct(g, 80))
+	if (g->calm)
+		f &= X86_ARITH | X86_DF;
+	else if (rnd_pct(g, 80))
 		f &= ~(u32)X86_AC;
 	gen_bytes(d, 0x68, 1); /* PUSH imm32 */
 	gen_bytes(d, f, g->mode == DIFF_16 ? 2 : 4);
@@ -151,9 +159,9 @@ static void make_popf(struct rng *g, struct diff_insn *d)
 static void make_stack(struct rng *g, struct diff_insn *d)
 {
 	gen_start(g, d);
-	if (rnd_pct(g, 20))
+	if (!g->calm && rnd_pct(g, 20))
 		gen_bytes(d, 0x66, 1);
-	switch (rnd_below(g, 6)) {
+	switch (g->calm ? rnd_below(g, 2) * 5 : rnd_below(g, 6)) {
 	case 0:
 		gen_bytes(d, 0x9c, 1); /* PUSHF */
 		break;
@@ -173,7 +181,10 @@ static void make_stack(struct rng *g, struct diff_insn *d)
 								      : 4);
 		break;
 	default:
-		gen_bytes(d, 0x50 | rnd_below(g, 16), 1); /* PUSH, POP r64 */
+		gen_bytes(d,
+			  g->calm ? 0x50 | rnd_below(g, 2) << 3 | rnd_below(g, 4)
+				  : 0x50 | rnd_below(g, 16),
+			  1); /* PUSH, POP r64 */
 		break;
 	}
 	gen_finish(d);
@@ -232,14 +243,14 @@ static void make_fpu_control(struct rng *g, struct diff_insn *d)
 	u32 v = (u32)rnd(g) & 0xffff;
 
 	gen_start(g, d);
-	if (rnd_pct(g, 60))
+	if (g->calm || rnd_pct(g, 60))
 		v |= 0x1f80;
 	if (kind == 0) {
 		store_imm(d, at, v, 4);
 		gen_mark(d);
 		gen_bytes(d, 0x2514ae0f, 4); /* LDMXCSR */
 	} else if (kind == 1) {
-		store_imm(d, at, rnd_pct(g, 60) ? v | 0x3f : v, 2);
+		store_imm(d, at, g->calm || rnd_pct(g, 60) ? v | 0x3f : v, 2);
 		gen_mark(d);
 		gen_bytes(d, 0x252cd9, 3); /* FLDCW */
 	} else {
@@ -299,7 +310,7 @@ static void make_maskmov(struct rng *g, struct diff_insn *d)
 	bool mmx = rnd_pct(g, 30);
 
 	gen_start(g, d);
-	if (rnd_pct(g, 70)) {
+	if (g->calm || rnd_pct(g, 70)) {
 		set32(d, X86_RDI, (u32)(DIFF_DATA + rnd_below(g, 0x3ff0)));
 	} else {
 		set32(d, X86_RDI, (u32)rnd_pointer(g));
@@ -417,10 +428,13 @@ void gen_special(struct rng *g, struct diff_insn *d)
 	};
 	/* The last ones name addresses that 16-bit code does not reach, or the host's selectors. */
 	unsigned n = ARRAY_LEN(makers) - (g->mode == DIFF_16 ? 6 : 0);
+	/* Divisions overflow, selectors are bad. */
+	static const u8 calm[] = { 0, 0, 7, 11, 15, 16, 16, 20, 22, 23 };
 
-	if (g->mode == DIFF_64 && rnd_pct(g, 1)) {
+	if (!g->calm && g->mode == DIFF_64 && rnd_pct(g, 1)) {
 		make_invalid(g, d);
 		return;
 	}
-	makers[rnd_below(g, n)](g, d);
+	n = g->calm && g->mode != DIFF_16 ? calm[rnd_below(g, ARRAY_LEN(calm))] : rnd_below(g, n);
+	makers[n](g, d);
 }
