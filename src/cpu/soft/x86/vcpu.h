@@ -436,6 +436,12 @@ static attr_inline void mem_commit(struct vcpu *v, const struct op *op, const vo
 
 /* --- control flow between handlers ----------------------------------------------------------- */
 
+/* gcc says so by a macro, clang by a feature. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) && !defined(ORR_NO_TAILCALL)
+#define ORR_NO_TAILCALL
+#endif
+#endif
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(ORR_NO_TAILCALL)
 #define ORR_TAILCALL 1
 #define NEXT return op[1].fn(v, op + 1)
