@@ -355,11 +355,31 @@ static void spread_mask(union ymm *mask, unsigned n, unsigned len)
 	memset(mask->b + len, 0, sizeof(*mask) - len);
 }
 
+/*
+ * A trap that finished elements have earned (single step, data breakpoint) comes before the fault of
+ * the next one, at the gather itself, which then goes on (SDM vol. 2, VGATHERDPS).
+ */
+attr_cold attr_noinline static void trap_before_fault(struct vcpu *v, const struct op *op, u64 a,
+						      unsigned n)
+{
+	u64 dr6 = v->data_break | (v->c.rflags & X86_TF ? 1u << 14 : 0);
+	bool user = v->c.cpl == 3;
+	struct x86_walk w;
+
+	if (!dr6 || (!x86_walk(&v->c, a, X86_READ, user, false, &w) &&
+		     !x86_walk(&v->c, lin_add(v, a, n - 1), X86_READ, user, false, &w)))
+		return;
+	v->c.rflags |= X86_RF;
+	v->c.exc = (struct x86_exc){ .vector = X86_DB, .dr6 = dr6 };
+	vcpu_raise(v, op);
+}
+
 attr_noinline static void gather(struct vcpu *v, const struct op *op)
 {
 	unsigned n = op->aux & VX_SIZE, len = op->aux & VX_256 ? 32 : 16;
 	unsigned count = len / (op->aux & VX_INDEX8 ? 8 : n);
 	union ymm mask, y, index;
+	bool some = false;
 
 	mask = get_ymm(v, op->src);
 	y = get_ymm(v, op->dst);
@@ -368,11 +388,15 @@ attr_noinline static void gather(struct vcpu *v, const struct op *op)
 	memset(y.b + len, 0, sizeof(y) - len); /* with the first element that is written */
 	set_ymm(v, op->src, &mask);
 	for (unsigned i = 0; i < count; i++) {
-		u64 x;
+		u64 x, a;
 
 		if (!sign_of(&mask, i, n))
 			continue;
-		x = load_element(v, op, gather_at(v, op, &index, i, n), n);
+		a = gather_at(v, op, &index, i, n);
+		if (unlikely(v->stepping) && some)
+			trap_before_fault(v, op, a, n);
+		x = load_element(v, op, a, n);
+		some = true;
 		/* At once in the state: the next element may not come back here. */
 		memcpy(y.b + i * n, &x, n);
 		memset(mask.b + i * n, 0, n);
