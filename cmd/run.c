@@ -47,6 +47,7 @@ enum {
 	OPT_DIGEST,
 	OPT_VERBOSE,
 	OPT_VIRTIO_CMDLINE,
+	OPT_SERIAL_PORT,
 	OPT_HELP,
 	OPT_DEVICE, /* + index in vm_dev_kinds; the last */
 };
@@ -114,6 +115,10 @@ static const struct option_def options[] = {
 	  OPT_DIGEST },
 	{ "virtio-cmdline", 0, NULL,
 	  "names devices as virtio_mmio.device=..., for kernels without ACPI", OPT_VIRTIO_CMDLINE },
+	{ "serial-port", 0, NULL,
+	  "the command's bytes stay on a serial port; default: a virtio port,\n"
+	  "much faster, if the kernel has the drivers",
+	  OPT_SERIAL_PORT },
 	{ "help", 'h', NULL, "this list", OPT_HELP },
 	{ 0 },
 };
@@ -344,6 +349,9 @@ static int run_option(void *opaque, int id, const char *v, struct err *e)
 		return 0;
 	case OPT_VIRTIO_CMDLINE:
 		c->virtio_cmdline = true;
+		return 0;
+	case OPT_SERIAL_PORT:
+		c->serial_port = true;
 		return 0;
 	default:
 		a->help = true;

@@ -11,16 +11,26 @@
  *
  *	u8 type, u8 flags (0), u16 len (little-endian), u8 payload[len]
  *
+ * There may be two such streams: a serial port, which is there at once, and a port of a
+ * virtio-console device, much faster, whose drivers take longer to load than a short command runs.
+ * So the guest begins on the first and moves when it pays. Between two frames, and with its
+ * transmitter empty, it sends READY once more, on the second. The host answers with MOVED, the
+ * last frame on the first, and uses the second from then on; the guest does not read that before
+ * it has MOVED. So nothing overtakes anything. A guest that finds the second before its first
+ * READY just goes on there, and there is no MOVED. The host ignores what the first says later.
+ *
  * guest -> host, in this order:
- *	HELLO    first frame: magic "ORCP", u16 version, u16 window
+ *	HELLO    first frame: magic "ORCP", u16 version, u16 0; user space runs
  *	MESSAGE  any time before EXIT: init's own words for the person at the host, UTF-8
+ *	READY    u32 window: the host may speak from now on
  *	STARTED  the command is about to be executed; no payload
  *	STDOUT, STDERR, CREDIT   any number
  *	EXIT     last frame: u8 how, u8[3] 0, u32 value, then (how = NOT_STARTED) words
- * host -> guest, only after HELLO:
- *	STDIN (bytes), STDIN_EOF (empty), WINSIZE (u16 rows, u16 cols), SIGNAL (u8 number)
+ * host -> guest, only after READY:
+ *	STDIN (bytes), STDIN_EOF (empty), WINSIZE (u16 rows, u16 cols), SIGNAL (u8 number),
+ *	MOVED (empty; not counted in the window)
  *
- * Flow control. The host-to-guest direction ends in a tty that drops what it cannot buffer
+ * Flow control. The host-to-guest direction may end in a tty that drops what it cannot buffer
  * (4 KiB), so the host may have at most `window` bytes of frames, headers included, that the
  * guest has not yet acknowledged by CREDIT (u32 bytes). The guest reads the port whatever the
  * command does, acknowledges every frame but STDIN at once, and a STDIN frame when its payload has
@@ -38,11 +48,13 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC "ORCP"
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 #define WIRE_HEAD 4
-#define WIRE_PAYLOAD_MAX 4096
-#define WIRE_WINDOW 2048 /* half of the guest tty's buffer (N_TTY_BUF_SIZE 4096) */
+#define WIRE_PAYLOAD_MAX (32768 - WIRE_HEAD) /* a frame is one write(2) to a virtio port */
+#define WIRE_WINDOW_TTY 2048 /* half of the guest tty's buffer (N_TTY_BUF_SIZE 4096) */
+#define WIRE_WINDOW 65536    /* the largest */
 #define WIRE_RESERVE 256
+#define WIRE_PORT_NAME "orrery.command" /* of the virtio port */
 
 enum wire_type {
 	/* guest -> host */
@@ -53,11 +65,13 @@ enum wire_type {
 	WIRE_STDERR = 5,
 	WIRE_CREDIT = 6,
 	WIRE_EXIT = 7,
+	WIRE_READY = 8,
 	/* host -> guest */
 	WIRE_STDIN = 0x41,
 	WIRE_STDIN_EOF = 0x42,
 	WIRE_WINSIZE = 0x43,
 	WIRE_SIGNAL = 0x44,
+	WIRE_MOVED = 0x45,
 };
 
 /* EXIT.how, and what EXIT.value is with it. */
@@ -68,6 +82,7 @@ enum wire_how {
 };
 
 #define WIRE_HELLO_LEN 8
+#define WIRE_READY_LEN 4
 #define WIRE_EXIT_LEN 8 /* without the words */
 #define WIRE_CREDIT_LEN 4
 #define WIRE_WINSIZE_LEN 4
@@ -81,6 +96,8 @@ enum wire_how {
  *	cwd   working directory; made if it does not exist
  *	host  host name
  *	port  device of the command port
+ *	vport name of a virtio port that is better, if it is there once modules are loaded
+ *	console  device for the shell on the console, if it is there; default: what /dev/console is
  *	stdin "port" (default) or "null"
  *	tty   "ROWSxCOLS": the command gets a pseudo-terminal (one stream) of this size; the
  *	      console shell takes the size for the console
@@ -97,6 +114,8 @@ enum wire_how {
  */
 #define WIRE_SETUP_FILE WIRE_DIR "/setup"
 #define WIRE_MODULES_FILE WIRE_DIR "/modules" /* paths, one a line, in load order */
+#define WIRE_LATER_FILE WIRE_DIR "/later"     /* the same, of what the virtio port needs */
+#define WIRE_MOVE_AFTER 65536		      /* bytes of a command's that make it worth while */
 
 static inline void wire_put16(uint8_t *p, unsigned v)
 {

@@ -15,13 +15,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/wire.h"
+
 #define GUEST_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 /* What to run; see WIRE_SPEC_MAGIC. Pointers go into the text given to spec_parse. */
 struct spec {
 	char *exec; /* NULL: a shell on the console */
 	char **argv, **envp;
-	char *cwd, *host, *port;
+	char *cwd, *host, *port, *vport, *console;
 	bool stdin_null;
 	bool tty;
 	unsigned rows, cols; /* 0: unknown */
@@ -35,7 +37,8 @@ int spec_parse(struct spec *s, char *text, size_t len);
 /* setup.c: the guest as a Unix system. Failures of what a kernel may lack are silent. */
 void setup_mounts(void);
 void setup_identity(const struct spec *s);
-void setup_modules(void);
+/* @list: WIRE_MODULES_FILE or WIRE_LATER_FILE. */
+void setup_modules(const char *list);
 /* Does what WIRE_SETUP_FILE says; what fails is said. */
 void setup_lines(void);
 /* Makes the directory @path with its parents. 0 or negative errno. */
@@ -44,12 +47,15 @@ int setup_mkdirs(const char *path);
 /* port.c: frames of the command port. Writing blocks until the host has taken everything. */
 struct port {
 	int fd; /* -1: not open */
-	uint8_t in[4 + 4096];
+	uint8_t in[WIRE_HEAD + WIRE_PAYLOAD_MAX];
 	size_t n_in; /* bytes of an incomplete frame */
+	uint8_t out[WIRE_HEAD + WIRE_PAYLOAD_MAX];
 };
 
 /* Opens and, if it is a tty, makes it raw and 8-bit clean. 0 or negative errno. */
 int port_open(struct port *p, const char *dev);
+/* Where a payload for port_send may be put to save a copy: WIRE_PAYLOAD_MAX bytes. */
+uint8_t *port_payload(struct port *p);
 /* Sends one frame. 0 or negative errno; without an open port 0. */
 int port_send(struct port *p, unsigned type, const void *data, size_t len);
 /*
@@ -60,12 +66,24 @@ int port_receive(struct port *p,
 		 int (*frame)(void *opaque, unsigned type, const uint8_t *data, size_t len),
 		 void *opaque);
 
+/*
+ * vport.c: the device file of the virtio port @name in *ret, once its driver has made it. 0, or
+ * -ENODEV: there is no such driver or port.
+ */
+int vport_find(const char *name, char *ret, size_t size);
+
 /* How the command ended; the EXIT frame. */
 struct outcome {
 	unsigned how; /* enum wire_how */
 	unsigned value;
 	char words[256];
 };
+
+/*
+ * init.c: the virtio port of @s, opened, with the modules for it loaded if @load. 0 and *ret
+ * (an fd), or negative errno.
+ */
+int better_port(const struct spec *s, bool load, int *ret_fd);
 
 /* relay.c: runs the command and carries its input and output until it ends. */
 void relay_run(struct port *p, const struct spec *s, struct outcome *ret);

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@
 
 #include "base/wire.h"
 
+#define LAST_WORDS_MS 1000
 #define SHELL "/bin/sh"
 #define BUSYBOX "/bin/busybox"
 
@@ -71,8 +73,17 @@ static void hello(void)
 
 	memcpy(data, WIRE_MAGIC, 4);
 	wire_put16(data + 4, WIRE_VERSION);
-	wire_put16(data + 6, WIRE_WINDOW);
+	wire_put16(data + 6, 0);
 	port_send(&port, WIRE_HELLO, data, sizeof(data));
+}
+
+/* On the port where it all goes on. */
+static void ready(unsigned window)
+{
+	uint8_t data[WIRE_READY_LEN];
+
+	wire_put32(data, window);
+	port_send(&port, WIRE_READY, data, sizeof(data));
 }
 
 static void report(const struct outcome *o)
@@ -84,8 +95,9 @@ static void report(const struct outcome *o)
 	wire_put32(data + 4, o->value);
 	memcpy(data + WIRE_EXIT_LEN, o->words, len);
 	port_send(&port, WIRE_EXIT, data, WIRE_EXIT_LEN + len);
-	if (port.fd >= 0)
-		tcdrain(port.fd);
+	/* What we wrote is under way: not a terminal, which could be asked, so until it is closed. */
+	if (port.fd >= 0 && tcdrain(port.fd) < 0 && getpid() == 1)
+		poll(&(struct pollfd){ .fd = port.fd }, 1, LAST_WORDS_MS);
 }
 
 static int load_spec(const char *file, struct spec *s)
@@ -115,13 +127,18 @@ static void run_command(const struct spec *s)
  * The device behind /dev/console, which cannot itself be a controlling terminal: the last name in
  * sysfs's list is the one that /dev/console means (Documentation/ABI/testing/sysfs-tty).
  */
-static void console_name(char *dev, size_t size)
+static void console_name(const struct spec *s, char *dev, size_t size)
 {
 	char *names = NULL, *last;
 	char text[64];
 	ssize_t n = -1;
-	int fd = open("/sys/class/tty/console/active", O_RDONLY | O_CLOEXEC);
+	int fd;
 
+	if (s->console && access(s->console, F_OK) == 0) {
+		snprintf(dev, size, "%s", s->console);
+		return;
+	}
+	fd = open("/sys/class/tty/console/active", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		n = read(fd, text, sizeof(text) - 1);
 		close(fd);
@@ -144,7 +161,7 @@ static void console_child(const struct spec *s)
 	char dev[80];
 	int fd;
 
-	console_name(dev, sizeof(dev));
+	console_name(s, dev, sizeof(dev));
 	setsid();
 	fd = open(dev, O_RDWR);
 	if (fd < 0) {
@@ -208,32 +225,82 @@ static int run_on_host(int argc, char **argv)
 	port.fd = atoi(argv[2]);
 	fcntl(port.fd, F_SETFD, FD_CLOEXEC);
 	hello();
+	ready(WIRE_WINDOW_TTY);
 	if (load_spec(argv[4], &s) < 0 || !s.exec)
 		return 1;
 	run_command(&s);
 	return 0;
 }
 
+int better_port(const struct spec *s, bool load, int *ret_fd)
+{
+	static struct port better;
+	char dev[300];
+	int ret;
+
+	if (!s->vport)
+		return -ENODEV;
+	if (load)
+		setup_modules(WIRE_LATER_FILE);
+	ret = vport_find(s->vport, dev, sizeof(dev));
+	if (!ret)
+		ret = port_open(&better, dev);
+	if (!ret)
+		*ret_fd = better.fd;
+	return ret;
+}
+
+/* The virtio port, if it is there already or there is no other. */
+static bool change_port(const struct spec *s)
+{
+	int fd;
+
+	if (better_port(s, port.fd < 0, &fd) < 0)
+		return false;
+	if (port.fd >= 0) {
+		tcdrain(port.fd);
+		close(port.fd);
+		port.fd = fd;
+	} else {
+		port.fd = fd;
+		hello();
+	}
+	return true;
+}
+
+static void connect_port(const struct spec *s, int err)
+{
+	bool virtio = change_port(s);
+
+	if (!virtio && port.fd < 0) {
+		/* One that a module drives. */
+		err = port_open(&port, s->port);
+		if (!err)
+			hello();
+	}
+	if (port.fd >= 0)
+		ready(virtio ? WIRE_WINDOW : WIRE_WINDOW_TTY);
+	else
+		say("cannot open the command port %s: %s", s->port, strerror(-err));
+}
+
 static void boot(void)
 {
 	struct spec s;
-	int err;
+	int err = 0;
 
 	setup_mounts();
 	if (load_spec(WIRE_SPEC_FILE, &s) < 0)
 		return;
-	/* A port that a module drives is there only after the modules. */
-	err = s.port ? port_open(&port, s.port) : 0;
-	if (s.port && !err)
-		hello();
-	setup_modules();
-	if (s.port && err) {
+	/* At once, so that the host knows how far we are. */
+	if (s.port) {
 		err = port_open(&port, s.port);
 		if (!err)
 			hello();
 	}
-	if (err)
-		say("cannot open the command port %s: %s", s.port, strerror(-err));
+	setup_modules(WIRE_MODULES_FILE);
+	if (s.port)
+		connect_port(&s, err);
 	setup_identity(&s);
 	setup_lines();
 	if (!s.exec || !s.port)

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -53,17 +52,25 @@ int port_open(struct port *p, const char *dev)
 	return 0;
 }
 
+uint8_t *port_payload(struct port *p)
+{
+	return p->out + WIRE_HEAD;
+}
+
+/* One write(2): a virtio port makes a buffer of each. */
 int port_send(struct port *p, unsigned type, const void *data, size_t len)
 {
-	uint8_t head[WIRE_HEAD];
-	struct iovec v[2] = { { head, sizeof(head) }, { (void *)data, len } };
-	size_t i = 0;
+	size_t at = 0;
 
 	if (p->fd < 0)
 		return 0;
-	wire_head(head, type, (unsigned)len);
-	while (i < 2) {
-		ssize_t n = writev(p->fd, v + i, (int)(2 - i));
+	if (len > WIRE_PAYLOAD_MAX)
+		return -EMSGSIZE;
+	wire_head(p->out, type, (unsigned)len);
+	if (len && data != port_payload(p))
+		memcpy(port_payload(p), data, len);
+	while (at < WIRE_HEAD + len) {
+		ssize_t n = write(p->fd, p->out + at, WIRE_HEAD + len - at);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -75,12 +82,7 @@ int port_send(struct port *p, unsigned type, const void *data, size_t len)
 			p->fd = -1;
 			return -err;
 		}
-		for (; i < 2 && (size_t)n >= v[i].iov_len; i++)
-			n -= (ssize_t)v[i].iov_len;
-		if (i < 2) {
-			v[i].iov_base = (char *)v[i].iov_base + n;
-			v[i].iov_len -= (size_t)n;
-		}
+		at += (size_t)n;
 	}
 	return 0;
 }

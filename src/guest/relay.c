@@ -26,6 +26,7 @@
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "base/wire.h"
@@ -35,6 +36,10 @@
 
 struct relay {
 	struct port *port;
+	struct port old; /* the serial port, read until MOVED; fd -1: not in use */
+	bool moved_last; /* MOVED came */
+	const struct spec *spec;
+	size_t carried; /* bytes of the command's, both ways; SIZE_MAX: no longer counted */
 	pid_t pid;
 	int out, err; /* read ends; @out is the pty's master with a tty; -1 when finished */
 	int in;	      /* write end; -1 when closed */
@@ -122,6 +127,48 @@ static void feed(struct relay *r)
 	}
 }
 
+/* Behind what is in the ring, which has room. */
+static void keep(struct relay *r, const uint8_t *data, size_t len)
+{
+	size_t at = (r->head + r->n) % sizeof(r->ring), first = sizeof(r->ring) - at;
+
+	if (first > len)
+		first = len;
+	memcpy(r->ring + at, data, first);
+	memcpy(r->ring, data + first, len - first);
+	r->n += len;
+}
+
+static void count(struct relay *r, size_t bytes)
+{
+	if (r->carried != SIZE_MAX)
+		r->carried += bytes;
+}
+
+/*
+ * Moves to the virtio port (base/wire.h) once it pays, if there is one. A port_send of any length
+ * has gone out whole, so this is between two frames.
+ */
+static void maybe_move(struct relay *r)
+{
+	uint8_t data[WIRE_READY_LEN];
+	int fd;
+
+	if (r->carried == SIZE_MAX || r->carried < WIRE_MOVE_AFTER || r->port->fd < 0)
+		return;
+	r->carried = SIZE_MAX;
+	if (better_port(r->spec, true, &fd) < 0)
+		return;
+	tcdrain(r->port->fd);
+	r->old.fd = r->port->fd;
+	r->old.n_in = r->port->n_in;
+	memcpy(r->old.in, r->port->in, r->port->n_in);
+	r->port->fd = fd;
+	r->port->n_in = 0;
+	wire_put32(data, WIRE_WINDOW);
+	port_send(r->port, WIRE_READY, data, sizeof(data));
+}
+
 static int frame(void *opaque, unsigned type, const uint8_t *data, size_t len)
 {
 	struct relay *r = opaque;
@@ -132,10 +179,15 @@ static int frame(void *opaque, unsigned type, const uint8_t *data, size_t len)
 			return -EPROTO; /* the host ignored the window */
 		if (r->in < 0 || r->eof)
 			return 0;
-		for (size_t i = 0; i < len; i++)
-			r->ring[(r->head + r->n++) % sizeof(r->ring)] = data[i];
+		keep(r, data, len);
 		r->frames += WIRE_HEAD;
 		feed(r);
+		count(r, len);
+		return 0;
+	case WIRE_MOVED:
+		if (len || r->old.fd < 0)
+			return -EPROTO;
+		r->moved_last = true;
 		return 0;
 	case WIRE_STDIN_EOF:
 		r->eof = true;
@@ -167,8 +219,8 @@ static int frame(void *opaque, unsigned type, const uint8_t *data, size_t len)
 /* One read of the command's output: how much it was; 0 at its end, or when there is nothing now. */
 static size_t pump(struct relay *r, int *fd, unsigned type)
 {
-	uint8_t data[WIRE_PAYLOAD_MAX];
-	ssize_t n = read(*fd, data, sizeof(data));
+	uint8_t *data = port_payload(r->port);
+	ssize_t n = read(*fd, data, WIRE_PAYLOAD_MAX);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
@@ -179,6 +231,7 @@ static size_t pump(struct relay *r, int *fd, unsigned type)
 		return 0;
 	}
 	port_send(r->port, type, data, (size_t)n);
+	count(r, (size_t)n);
 	return (size_t)n;
 }
 
@@ -238,6 +291,12 @@ static void port_lost(struct relay *r, int err)
 	close_input(r);
 }
 
+/* Where the host speaks. */
+static struct port *reading(struct relay *r)
+{
+	return r->old.fd >= 0 ? &r->old : r->port;
+}
+
 static void loop(struct relay *r, struct outcome *o)
 {
 	struct pollfd p[P_COUNT];
@@ -246,7 +305,7 @@ static void loop(struct relay *r, struct outcome *o)
 
 	for (;;) {
 		p[P_SIG] = (struct pollfd){ .fd = r->sig, .events = POLLIN };
-		p[P_PORT] = (struct pollfd){ .fd = r->port->fd, .events = POLLIN };
+		p[P_PORT] = (struct pollfd){ .fd = reading(r)->fd, .events = POLLIN };
 		p[P_OUT] = (struct pollfd){ .fd = r->out, .events = POLLIN };
 		p[P_ERR] = (struct pollfd){ .fd = r->err, .events = POLLIN };
 		p[P_IN] = (struct pollfd){ .fd = r->n ? r->in : -1, .events = POLLOUT };
@@ -259,10 +318,13 @@ static void loop(struct relay *r, struct outcome *o)
 		if (p[P_IN].revents)
 			feed(r);
 		if (p[P_PORT].revents && r->port->fd >= 0) {
-			ret = port_receive(r->port, frame, r);
+			ret = port_receive(reading(r), frame, r);
 			if (ret < 0)
 				port_lost(r, ret);
+			if (r->moved_last)
+				drop(&r->old.fd);
 		}
+		maybe_move(r);
 		if (p[P_SIG].revents && read(r->sig, &si, sizeof(si)) > 0 && reap(r, o))
 			break;
 	}
@@ -388,7 +450,11 @@ void relay_run(struct port *port, const struct spec *s, struct outcome *ret)
 	sigset_t chld;
 	int err;
 
-	r = (struct relay){ .port = port, .out = -1, .err = -1, .in = -1, .tty = s->tty };
+	r = (struct relay){
+		.port = port, .spec = s, .out = -1, .err = -1, .in = -1, .tty = s->tty
+	};
+	r.old.fd = -1;
+	r.carried = s->vport && isatty(port->fd) ? 0 : SIZE_MAX;
 	ret->words[0] = 0;
 	ret->value = 0;
 	sigemptyset(&chld);
@@ -416,4 +482,5 @@ void relay_run(struct port *port, const struct spec *s, struct outcome *ret)
 	drop(&r.out);
 	drop(&r.err);
 	drop(&r.sig);
+	drop(&r.old.fd);
 }

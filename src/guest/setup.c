@@ -142,13 +142,13 @@ static void read_cmdline(char *ret, size_t size)
 }
 
 /* A module that does not load is said, but the command runs: it may not need it. */
-void setup_modules(void)
+void setup_modules(const char *file_list)
 {
 	static char cmdline[8192], params[4096];
 	char *list, *save;
 	size_t len;
 
-	if (text_read(WIRE_MODULES_FILE, &list, &len) < 0)
+	if (text_read(file_list, &list, &len) < 0)
 		return;
 	read_cmdline(cmdline, sizeof(cmdline));
 	for (char *file = strtok_r(list, "\n", &save); file; file = strtok_r(NULL, "\n", &save)) {

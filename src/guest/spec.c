@@ -74,6 +74,10 @@ static int parse_one(struct spec *s, char *key, char *value, size_t *n_arg, size
 		s->host = value;
 	else if (!strcmp(key, "port"))
 		s->port = value;
+	else if (!strcmp(key, "vport"))
+		s->vport = value;
+	else if (!strcmp(key, "console"))
+		s->console = value;
 	else if (!strcmp(key, "stdin"))
 		s->stdin_null = !strcmp(value, "null");
 	else if (!strcmp(key, "tty"))

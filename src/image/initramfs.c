@@ -33,6 +33,7 @@
 #include "image/cpio.h"
 #include "image/modules.h"
 
+#define LATER_MAX 512u
 #define LINKS_MAX 40
 #define APPLETS_MAX 65536 /* bytes of busybox's list */
 #define SYSTEM_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -391,40 +392,74 @@ static int add_include(struct composer *c, const struct initramfs_include *in)
 	return ret;
 }
 
-static int add_modules(struct composer *c)
+static int pack_modules(struct composer *c, const struct modules *m, size_t from, const char *dir,
+			const char *list_file)
 {
-	const struct initramfs_cfg *cfg = c->cfg;
-	struct modules m = { 0 };
+	const char *release = strrchr(dir, '/');
 	struct buf list = { 0 };
-	char path[PATH_MAX], dir[PATH_MAX];
-	const char *release;
-	int ret;
+	char path[PATH_MAX];
+	int ret = 0;
 
-	if (!cfg->modules || !cfg->modules[0])
-		return 0;
-	if (!cfg->modules_dir)
-		return err_set(c->e, -EINVAL, "this kernel comes without modules, but %s is needed",
-			       cfg->modules[0]);
-	snprintf(dir, sizeof(dir), "%s", cfg->modules_dir);
-	for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/';)
-		dir[--n] = 0;
-	release = strrchr(dir, '/');
 	release = release ? release + 1 : dir;
-	ret = modules_resolve(dir, cfg->modules, c->e, &m);
-	for (size_t i = 0; !ret && i < m.n; i++) {
-		if (snprintf(path, sizeof(path), "/lib/modules/%s/%s", release, m.mod[i].file) >=
+	for (size_t i = from; !ret && i < m->n; i++) {
+		if (snprintf(path, sizeof(path), "/lib/modules/%s/%s", release, m->mod[i].file) >=
 		    (int)sizeof(path))
-			ret = err_sys(c->e, -ENAMETOOLONG, "%s", m.mod[i].file);
+			ret = err_sys(c->e, -ENAMETOOLONG, "%s", m->mod[i].file);
 		else
-			ret = cpio_file(c->cpio, path, 0644, m.mod[i].data.data, m.mod[i].data.len,
-					c->e);
+			ret = cpio_file(c->cpio, path, 0644, m->mod[i].data.data,
+					m->mod[i].data.len, c->e);
 		if (!ret)
 			ret = buf_printf(&list, "%s\n", path);
 	}
 	if (!ret && list.len)
-		ret = cpio_file(c->cpio, WIRE_MODULES_FILE, 0644, list.data, list.len, c->e);
-	modules_fini(&m);
+		ret = cpio_file(c->cpio, list_file, 0644, list.data, list.len, c->e);
 	buf_fini(&list);
+	return ret;
+}
+
+/* What may be loaded later, behind all of @first. A kernel that lacks some of it gets none. */
+static int pack_later(struct composer *c, const struct modules *first, const char *dir)
+{
+	const char *names[LATER_MAX];
+	struct modules all = { 0 };
+	struct err lacks = { 0 };
+	size_t n = 0;
+	int ret = 0;
+
+	for (const char *const *l = c->cfg->modules; l && *l && n + 1 < LATER_MAX; l++)
+		names[n++] = *l;
+	for (const char *const *l = c->cfg->later; *l && n + 1 < LATER_MAX; l++)
+		names[n++] = *l;
+	names[n] = NULL;
+	if (modules_resolve(dir, names, &lacks, &all) == 0)
+		ret = pack_modules(c, &all, first->n, dir, WIRE_LATER_FILE);
+	modules_fini(&all);
+	return ret;
+}
+
+static int add_modules(struct composer *c)
+{
+	const struct initramfs_cfg *cfg = c->cfg;
+	bool some = cfg->modules && cfg->modules[0];
+	struct modules m = { 0 };
+	char dir[PATH_MAX];
+	int ret = 0;
+
+	if (some && !cfg->modules_dir)
+		return err_set(c->e, -EINVAL, "this kernel comes without modules, but %s is needed",
+			       cfg->modules[0]);
+	if (!cfg->modules_dir)
+		return 0;
+	snprintf(dir, sizeof(dir), "%s", cfg->modules_dir);
+	for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/';)
+		dir[--n] = 0;
+	if (some)
+		ret = modules_resolve(dir, cfg->modules, c->e, &m);
+	if (!ret)
+		ret = pack_modules(c, &m, 0, dir, WIRE_MODULES_FILE);
+	if (!ret && cfg->later)
+		ret = pack_later(c, &m, dir);
+	modules_fini(&m);
 	return ret;
 }
 
@@ -622,6 +657,10 @@ static int finish_spec(struct composer *c)
 				 0);
 	if (!ret && cfg->port)
 		ret = buf_printf(&c->spec, "port=%s%c", cfg->port, 0);
+	if (!ret && cfg->port && cfg->vport)
+		ret = buf_printf(&c->spec, "vport=%s%c", cfg->vport, 0);
+	if (!ret && cfg->console)
+		ret = buf_printf(&c->spec, "console=%s%c", cfg->console, 0);
 	if (!ret && cfg->stdin_null)
 		ret = buf_printf(&c->spec, "stdin=null%c", 0);
 	if (!ret && cfg->tty)

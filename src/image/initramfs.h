@@ -24,8 +24,11 @@ struct initramfs_cfg {
 	const char *busybox;	     /* host file; NULL: INITRAMFS_BUSYBOX */
 	const char *hostname;	     /* NULL: "orrery" */
 	const char *port;	     /* device of the command port; NULL: output to the console */
+	const char *vport;	     /* virtio port to use instead if it is there; NULL: none */
+	const char *console;	     /* device for the shell; NULL: what /dev/console is */
 	const char *modules_dir;     /* lib/modules/RELEASE of the kernel; needed if @modules is */
 	const char *const *modules;  /* names, NULL-terminated; may be NULL */
+	const char *const *later;    /* names of modules that are loaded if need be; may be NULL */
 	const void *setup;	     /* WIRE_SETUP_FILE; NULL: none */
 	size_t setup_len;
 	const struct initramfs_include *include;

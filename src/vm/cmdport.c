@@ -8,10 +8,10 @@
  * output is handed on as it comes, so that a frame never needs a buffer larger than the largest
  * other one.
  *
- *	WAITING --HELLO--> HELLO --STARTED--> STARTED --EXIT--> EXITED
+ *	WAITING --HELLO--> HELLO (READY) --STARTED--> STARTED --EXIT--> EXITED
  *	                   HELLO --EXIT--> EXITED         any --violation--> BROKEN
  *
- * What the user wants before HELLO, or while the window is full (end of input, window size,
+ * What the user wants before READY, or while the window is full (end of input, window size,
  * signals), is remembered as state, not as a queue, so it needs no bound: one size, one bit a
  * signal.
  */
@@ -44,8 +44,9 @@ struct cmdport {
 	size_t n_small;
 
 	/* sending */
-	size_t window; /* the guest's, from HELLO */
+	size_t window; /* the guest's, from READY; 0: not yet */
 	size_t flying; /* bytes sent and not acknowledged */
+	bool moved;    /* to a better stream: one more READY may come */
 	bool eof, eof_sent;
 	bool winsize;
 	u16 rows, cols;
@@ -123,7 +124,7 @@ static bool talking(const struct cmdport *p)
 static bool send_frame(struct cmdport *p, enum wire_type type, const u8 *data, size_t len,
 		       size_t reserve)
 {
-	u8 frame[WIRE_HEAD + WIRE_WINDOW];
+	u8 frame[WIRE_HEAD + WIRE_PAYLOAD_MAX];
 
 	if (!talking(p) || p->flying + WIRE_HEAD + len + reserve > p->window)
 		return false;
@@ -159,7 +160,9 @@ size_t cmdport_stdin_room(const struct cmdport *p)
 {
 	size_t used = p->flying + WIRE_HEAD + WIRE_RESERVE;
 
-	return talking(p) && !p->eof && used < p->window ? p->window - used : 0;
+	if (!talking(p) || p->eof || used >= p->window)
+		return 0;
+	return MIN(p->window - used, (size_t)WIRE_PAYLOAD_MAX);
 }
 
 size_t cmdport_stdin(struct cmdport *p, const u8 *data, size_t len)
@@ -193,6 +196,20 @@ void cmdport_signal(struct cmdport *p, unsigned sig)
 	send_pending(p);
 }
 
+int cmdport_move(struct cmdport *p)
+{
+	u8 frame[WIRE_HEAD];
+
+	if (p->n_head)
+		return broken(p, "it changed its port within a frame");
+	if (!talking(p) || !p->window)
+		return 0;
+	wire_head(frame, WIRE_MOVED, 0);
+	p->ops->send(p->opaque, frame, sizeof(frame));
+	p->moved = true;
+	return 0;
+}
+
 /* Copies words from the guest: they will be shown on a terminal, so no control characters. */
 static void words_from(char *out, size_t size, const u8 *data, size_t len)
 {
@@ -205,16 +222,21 @@ static void words_from(char *out, size_t size, const u8 *data, size_t len)
 
 static int on_hello(struct cmdport *p)
 {
-	unsigned window = wire_get16(p->small + 6);
-
 	if (memcmp(p->small, WIRE_MAGIC, 4) != 0)
 		return broken(p, "the first frame has the wrong magic");
 	if (wire_get16(p->small + 4) != WIRE_VERSION)
 		return broken(p, "the guest's init speaks another version of the protocol");
+	set_state(p, CMDPORT_HELLO);
+	return 0;
+}
+
+static int on_ready(struct cmdport *p)
+{
+	u32 window = wire_get32(p->small);
+
 	if (window < 2 * WIRE_RESERVE)
 		return broken(p, "the guest's window is too small");
-	p->window = MIN(window, (unsigned)WIRE_WINDOW);
-	set_state(p, CMDPORT_HELLO);
+	p->window = MIN(window, (u32)WIRE_WINDOW);
 	return 0;
 }
 
@@ -275,6 +297,9 @@ static int frame_done(struct cmdport *p)
 	case WIRE_STARTED:
 		set_state(p, CMDPORT_STARTED);
 		break;
+	case WIRE_READY:
+		ret = on_ready(p);
+		break;
 	case WIRE_CREDIT:
 		ret = on_credit(p);
 		break;
@@ -311,6 +336,12 @@ static int frame_begin(struct cmdport *p)
 		break;
 	case WIRE_MESSAGE:
 		max = SMALL_MAX;
+		break;
+	case WIRE_READY:
+		if (p->window && !p->moved)
+			return broken(p, "READY twice");
+		p->moved = false;
+		min = max = WIRE_READY_LEN;
 		break;
 	case WIRE_STARTED:
 		if (p->state != CMDPORT_HELLO)

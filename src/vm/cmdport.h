@@ -64,7 +64,13 @@ int cmdport_status(const struct cmdport_outcome *o);
 /* Bytes from the guest, in any portions. 0, or -EPROTO when (and after) it is BROKEN. */
 int cmdport_rx(struct cmdport *p, const u8 *data, size_t len);
 
-/* How many bytes of standard input would be sent now. 0 before HELLO, after EOF and at the end. */
+/*
+ * The guest was heard on a better stream: what is sent from within this call still belongs to the
+ * old one. Once. 0, or -EPROTO if it is BROKEN by it.
+ */
+int cmdport_move(struct cmdport *p);
+
+/* How many bytes of standard input would be sent now. 0 before READY, after EOF and at the end. */
 size_t cmdport_stdin_room(const struct cmdport *p);
 /* Sends up to @len bytes and returns how many; the caller keeps the rest. */
 size_t cmdport_stdin(struct cmdport *p, const u8 *data, size_t len);

@@ -13,6 +13,7 @@
 
 const struct vm_dev_kind *const vm_dev_kinds[] = {
 	&vm_dev_rng,
+	&vm_dev_hvc,
 	NULL,
 };
 
@@ -90,11 +91,18 @@ int vm_devs_modules(const struct vm_devs *d, const char **ret, size_t max, struc
 	int r = 0;
 
 	ret[0] = NULL;
-	if (d->n)
+	/* Not for the command's port alone: prepare.c. */
+	if (d->n && d->dev[0].kind != &vm_dev_port)
 		r = add_module("virtio_mmio", ret, max, e);
-	for (unsigned i = 0; i < d->n; i++)
-		for (const char *const *m = d->dev[i].kind->modules; r == 0 && m && *m; m++)
+	for (unsigned i = 0; i < d->n; i++) {
+		const struct vm_dev_kind *k = d->dev[i].kind;
+
+		for (const char *const *m = k->modules; r == 0 && m && *m; m++)
 			r = add_module(*m, ret, max, e);
+		for (const char *const *m = k->needs ? k->needs(d->dev[i].dev) : NULL;
+		     r == 0 && m && *m; m++)
+			r = add_module(*m, ret, max, e);
+	}
 	return r;
 }
 

@@ -62,6 +62,9 @@ struct vm_dev_kind {
 extern const struct vm_dev_kind *const vm_dev_kinds[];
 /* Each is defined in its own file. */
 extern const struct vm_dev_kind vm_dev_rng;
+extern const struct vm_dev_kind vm_dev_hvc;
+/* Not in the list, no option: prepare.c adds it, and it comes behind all others. */
+extern const struct vm_dev_kind vm_dev_port;
 
 struct vm_dev {
 	const struct vm_dev_kind *kind;

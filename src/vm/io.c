@@ -95,7 +95,7 @@ static void clear(int fd)
 /* --- the thread ------------------------------------------------------------------------------- */
 
 /* One byte of the terminal, with the escape key taken out. Returns how many bytes are in @out. */
-static size_t unescape(struct io *io, u8 byte, u8 out[2], bool *ret_end)
+static size_t unescape(struct io *io, u8 byte, u8 out[2], bool *ret_end, bool *ret_help)
 {
 	size_t n = 0;
 
@@ -110,6 +110,10 @@ static size_t unescape(struct io *io, u8 byte, u8 out[2], bool *ret_end)
 		*ret_end = byte == 'x' || byte == 'X';
 		if (*ret_end)
 			return 0;
+		if (byte && strchr("hHcC?", byte)) {
+			*ret_help = true;
+			return 0;
+		}
 		out[n++] = CTRL_A;
 		if (byte != CTRL_A)
 			out[n++] = byte;
@@ -123,7 +127,7 @@ static void take_input(struct io *io, size_t room)
 	u8 in[4096], two[2];
 	/* An escaped byte may become two. */
 	ssize_t got = read(io->cfg.in_fd, in, MIN(sizeof(in), room / 2));
-	bool end = false;
+	bool end = false, help = false;
 
 	if (got < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
@@ -131,13 +135,15 @@ static void take_input(struct io *io, size_t room)
 	if (got <= 0) /* a terminal that was hung up says EIO */
 		io->in_eof = true;
 	for (ssize_t i = 0; i < got && !end; i++) {
-		size_t n = unescape(io, in[i], two, &end);
+		size_t n = unescape(io, in[i], two, &end, &help);
 
 		for (size_t k = 0; k < n; k++)
 			io->ring[(io->head + io->n++) % RING] = two[k];
 	}
 	if (end)
 		io->ev.escaped = true;
+	if (help)
+		io->ev.help = true;
 	pthread_mutex_unlock(&io->lock);
 	if (end)
 		notify(io->ended);
@@ -300,7 +306,7 @@ void io_events(struct io *io, struct io_events *ret)
 	pthread_mutex_lock(&io->lock);
 	*ret = io->ev;
 	ret->eof = io->in_eof && !io->n;
-	io->ev.resized = false;
+	io->ev.resized = io->ev.help = false;
 	pthread_mutex_unlock(&io->lock);
 }
 

@@ -20,18 +20,19 @@ enum input_kind {
 enum input_kind input_kind(int fd);
 
 struct io_cfg {
-	int in_fd;		    /* a stream or terminal to read from; -1: none */
-	bool escape;		    /* Ctrl-A X ends the VM, Ctrl-A Ctrl-A is one Ctrl-A */
+	int in_fd; /* a stream or terminal to read from; -1: none */
+	bool escape; /* Ctrl-A X ends the VM, Ctrl-A H or C asks for help, Ctrl-A Ctrl-A is one Ctrl-A */
 	u64 timeout_ns;		    /* of host time from io_start; 0: none */
 	int watch_fd;		    /* kick when it is readable; -1: none. See io_watch_again */
 	void (*kick)(void *opaque); /* called on the I/O thread when there is something new */
 	void *opaque;
 };
 
-/* What has happened since the start; each stays true but @resized, which is cleared by reading. */
+/* What has happened since the start; each stays true but @resized and @help, which are cleared by reading. */
 struct io_events {
 	bool timed_out;
 	bool escaped; /* Ctrl-A X */
+	bool help;    /* Ctrl-A H; cleared by reading, too */
 	bool resized; /* the terminal's size changed */
 	int signal;   /* SIGINT, SIGTERM, SIGHUP or SIGQUIT; 0: none */
 	bool eof;     /* all input has been taken, none will follow */

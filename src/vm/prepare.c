@@ -14,6 +14,7 @@
 #include "vm/prepare.h"
 
 #include "vm/term.h"
+#include "vm/vcon.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,10 +26,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/wire.h"
+
 #define INITRD_MAX (2ull << 30)
 #define ENV_MAX 256u
 #define MODULES_MAX 256u
 #define PORT "/dev/ttyS1"
+#define HVC "/dev/hvc0"
 #define UNPACK_GUESS 4u /* a compressed initrd grows by about this */
 #define CPIO_MAGIC "07070"
 
@@ -89,6 +93,18 @@ static int prepare_devs(const struct vm_cfg *cfg, struct err *e, const struct pr
 				    .err_fd = cfg->err_fd };
 
 	return vm_devs_open(cfg->devs, &host, e);
+}
+
+/*
+ * The faster way for a command's bytes. It needs no asking for and must not be in the way: what
+ * stands against it leaves the serial port. Its drivers are loaded when enough bytes have come.
+ */
+static int add_port(const struct vm_cfg *cfg, struct err *e, const struct prepared *p)
+{
+	if (!cfg->devs || !cfg->argv || !p->linux_guest || cfg->serial_port ||
+	    cfg->virtio_cmdline || cfg->devs->n == VM_DEVS_MAX)
+		return 0;
+	return vm_devs_add(cfg->devs, &vm_dev_port, NULL, e);
 }
 
 static int prepare_topo(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
@@ -181,6 +197,8 @@ static int fill_modules(const struct vm_cfg *cfg, const struct prepared *p, cons
 	return vm_devs_modules(cfg->devs, list + n, MODULES_MAX - n, e);
 }
 
+static const char *const port_drivers[] = { "virtio_mmio", "virtio_console", NULL };
+
 static int compose(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 {
 	const char *env[ENV_MAX + 1], *modules[MODULES_MAX];
@@ -191,8 +209,11 @@ static int compose(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 		.path = getenv("PATH"),
 		.ld_library_path = getenv("LD_LIBRARY_PATH"),
 		.port = cfg->argv ? port : NULL,
+		.vport = vcon_of(cfg->devs, &vm_dev_port) ? WIRE_PORT_NAME : NULL,
+		.console = vcon_of(cfg->devs, &vm_dev_hvc) ? HVC : NULL,
 		.modules_dir = p->file.modules,
 		.modules = modules,
+		.later = vcon_of(cfg->devs, &vm_dev_port) ? port_drivers : NULL,
 		.include = cfg->include,
 		.n_include = cfg->n_include,
 		.stdin_null = cfg->argv && !cfg->tty && p->input == INPUT_NULL,
@@ -214,6 +235,7 @@ static int compose(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 		ic.cwd = cwd;
 	if (ic.tty)
 		term_size((int[]){ cfg->in_fd, cfg->out_fd }, 2, &ic.rows, &ic.cols);
+	vcon_resize(vcon_of(cfg->devs, &vm_dev_hvc), ic.rows, ic.cols);
 	p->shell = !cfg->argv;
 	r = initramfs_compose(&ic, e, &p->sizes, &p->initrd);
 out:
@@ -303,6 +325,8 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 		r = prepare_kernel(cfg, e, p);
 	if (r == 0)
 		r = prepare_clock(cfg, e, p);
+	if (r == 0)
+		r = add_port(cfg, e, p);
 	if (r == 0 && cfg->devs)
 		r = prepare_devs(cfg, e, p);
 	if (r == 0 && cfg->initrd)

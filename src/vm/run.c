@@ -305,6 +305,8 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 		.out_fd = cfg->out_fd,
 		.err_fd = cfg->err_fd,
 		.timeout_ns = cfg->timeout_ns,
+		.hvc = vcon_of(cfg->devs, &vm_dev_hvc),
+		.port = vcon_of(cfg->devs, &vm_dev_port),
 	};
 	struct session *s = NULL;
 	struct machine *m = NULL;

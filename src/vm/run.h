@@ -51,6 +51,7 @@ struct vm_cfg {
 	size_t n_include;
 	const char *const *modules; /* NULL-terminated; may be NULL */
 	struct vm_devs *devs;	    /* opened by vm_run; NULL: none */
+	bool serial_port;	    /* the command port stays on the serial port */
 	bool virtio_cmdline;	    /* name them on the command line instead of in ACPI */
 
 	const char *console; /* a file for what the guest's console says; NULL: none */

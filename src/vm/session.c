@@ -7,13 +7,17 @@
  * of a guest instruction, or in its poll callback between two of them.
  *
  *	COM1 -> conlog, --console file, and stdout (console mode) or stderr (--verbose)
- *	COM2 -> cmdport -> stdout, stderr; cmdport's answers -> `wire` -> COM2
- *	file   --read(2) where the guest asks for it----------> cmdport or COM1
+ *	hvc0 -> the same
+ *	COM2, then the virtio port -> cmdport -> stdout, stderr; its answers -> `wire` -> there
+ *	file   --read(2) where the guest asks for it----------> cmdport, hvc0 or COM1
  *	back ends of devices -> I/O thread -> gate, dispatched in the poll callback
- *	stream, terminal -> I/O thread -> ring -> poll callback -> cmdport or COM1
+ *	stream, terminal -> I/O thread -> ring -> poll callback -> cmdport, hvc0 or COM1
  *
  * Output is collected and written when the guest reaches the end of its turn: a UART gives one
  * byte at a time. Standard output and error are written in the order the guest filled them.
+ *
+ * A reader of ours that is slow makes the write of its output wait, and the guest with it: guest
+ * time stands still meanwhile, so that a run does not depend on who reads. Nothing piles up.
  *
  * The end of the command stops the machine within the instruction that completed the EXIT frame,
  * so the state at the end is exact.
@@ -50,9 +54,10 @@ struct session {
 	struct cmdport *port;
 	struct conlog console;
 	struct out out, err, file;
-	u8 wire[2 * WIRE_WINDOW]; /* for COM2's receiver, which takes 16 bytes at a time */
-	size_t wire_n;
-	u8 in[IN_SIZE]; /* read from a file, or the end of the input, for COM1 */
+	u8 wire[2 * WIRE_WINDOW]; /* for a receiver that takes a part at a time: COM2's 16 bytes */
+	bool moved;		  /* the command port is the virtio port now */
+	size_t wire_n, wire_old;  /* bytes there; those that are still for COM2 after a move */
+	u8 in[IN_SIZE];		  /* read from a file, or the end of the input, for COM1 */
 	size_t in_at, in_n;
 	u8 last; /* the last byte of the input */
 	bool in_eof, eof_told;
@@ -167,7 +172,29 @@ void session_tx(void *opaque, enum machine_port port, const u8 *bytes, size_t n)
 		return;
 	if (port == MACHINE_CONSOLE)
 		console_tx(s, bytes, n);
-	else if (s->port && cmdport_rx(s->port, bytes, n) < 0)
+	else if (s->port && !s->moved && cmdport_rx(s->port, bytes, n) < 0)
+		protocol_broken(s, cmdport_fault(s->port));
+}
+
+static void hvc_tx(void *opaque, unsigned port, const u8 *bytes, size_t n)
+{
+	console_tx(opaque, bytes, n);
+}
+
+/* The first byte says that the guest has moved (base/wire.h). */
+static void port_tx(void *opaque, unsigned port, const u8 *bytes, size_t n)
+{
+	struct session *s = opaque;
+
+	if (s->why != SESSION_RUNS)
+		return;
+	if (!s->moved) {
+		if (cmdport_move(s->port) < 0)
+			protocol_broken(s, cmdport_fault(s->port));
+		s->moved = true;
+		s->wire_old = s->wire_n;
+	}
+	if (cmdport_rx(s->port, bytes, n) < 0)
 		protocol_broken(s, cmdport_fault(s->port));
 }
 
@@ -175,11 +202,17 @@ void session_tx(void *opaque, enum machine_port port, const u8 *bytes, size_t n)
 
 static void send_wire(struct session *s)
 {
-	size_t n;
+	size_t n = 0, k;
 
 	if (!s->m || !s->wire_n)
 		return;
-	n = machine_rx(s->m, MACHINE_CMDPORT, s->wire, s->wire_n);
+	if (!s->moved || s->wire_old) {
+		k = s->moved ? s->wire_old : s->wire_n;
+		n = machine_rx(s->m, MACHINE_CMDPORT, s->wire, k);
+		s->wire_old -= MIN(s->wire_old, n);
+	}
+	if (s->moved && !s->wire_old)
+		n += vcon_rx(s->cfg.port, s->wire + n, s->wire_n - n);
 	memmove(s->wire, s->wire + n, s->wire_n - n);
 	s->wire_n -= n;
 }
@@ -254,12 +287,19 @@ static size_t end_of_input(struct session *s, u8 *buf)
 	return n;
 }
 
+static size_t give_console(struct session *s, const u8 *bytes, size_t n)
+{
+	return s->cfg.hvc ? vcon_rx(s->cfg.hvc, bytes, n)
+			  : machine_rx(s->m, MACHINE_CONSOLE, bytes, n);
+}
+
 static void feed_console(struct session *s)
 {
 	size_t n;
 
 	/* What arrives before Linux has opened the port is thrown away by its driver. */
-	if (!s->m || (s->cfg.linux_guest && !machine_rx_listening(s->m, MACHINE_CONSOLE)))
+	if (!s->m ||
+	    (s->cfg.linux_guest && !s->cfg.hvc && !machine_rx_listening(s->m, MACHINE_CONSOLE)))
 		return;
 	for (;;) {
 		if (s->in_at == s->in_n) {
@@ -271,7 +311,7 @@ static void feed_console(struct session *s)
 		}
 		if (s->in_at == s->in_n)
 			return;
-		n = machine_rx(s->m, MACHINE_CONSOLE, s->in + s->in_at, s->in_n - s->in_at);
+		n = give_console(s, s->in + s->in_at, s->in_n - s->in_at);
 		s->in_at += n;
 		if (!n)
 			return;
@@ -287,6 +327,22 @@ void session_rx_space(void *opaque, enum machine_port port)
 	else if (!s->cfg.command)
 		feed_console(s);
 }
+
+static void hvc_space(void *opaque, unsigned port)
+{
+	struct session *s = opaque;
+
+	if (!s->cfg.command)
+		feed_console(s);
+}
+
+static void port_space(void *opaque, unsigned port)
+{
+	send_wire(opaque);
+}
+
+static const struct virtio_console_ops hvc_ops = { .tx = hvc_tx, .rx_space = hvc_space };
+static const struct virtio_console_ops vport_ops = { .tx = port_tx, .rx_space = port_space };
 
 /* --- the command port ------------------------------------------------------------------------- */
 
@@ -345,6 +401,10 @@ static const struct cmdport_ops port_ops = {
 
 /* --- the machine's life ---------------------------------------------------------------------- */
 
+static const char escape_help[] =
+	"\r\norrery: Ctrl-A X ends the guest at once; Ctrl-A Ctrl-A sends "
+	"Ctrl-A; Ctrl-A H shows this\r\n";
+
 /* On the engine's thread after a kick. */
 static void on_poll(void *opaque)
 {
@@ -361,9 +421,13 @@ static void on_poll(void *opaque)
 	} else if (ev.timed_out) {
 		stop(s, SESSION_TIMEOUT);
 	}
-	if (ev.resized && s->cfg.tty && s->port &&
-	    term_size((int[]){ s->cfg.in_fd, s->cfg.out_fd }, 2, &rows, &cols))
-		cmdport_winsize(s->port, rows, cols);
+	if (ev.resized && term_size((int[]){ s->cfg.in_fd, s->cfg.out_fd }, 2, &rows, &cols)) {
+		if (s->cfg.tty && s->port)
+			cmdport_winsize(s->port, rows, cols);
+		vcon_resize(s->cfg.hvc, rows, cols);
+	}
+	if (ev.help)
+		put(s, &s->err, (const u8 *)escape_help, strlen(escape_help));
 	if (s->cfg.input == INPUT_STREAM || s->cfg.input == INPUT_TERMINAL) {
 		if (s->port)
 			feed_command(s);
@@ -422,6 +486,9 @@ int session_new(const struct session_cfg *cfg, struct err *e, struct session **r
 		session_free(s);
 		return r;
 	}
+	vcon_attach(s->cfg.hvc, &hvc_ops, s);
+	if (s->port)
+		vcon_attach(s->cfg.port, &vport_ops, s);
 	*ret = s;
 	return 0;
 }

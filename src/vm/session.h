@@ -11,6 +11,7 @@
 #include "vm/conlog.h"
 #include "vm/io.h"
 #include "vm/machine.h"
+#include "vm/vcon.h"
 
 struct session;
 
@@ -35,7 +36,9 @@ struct session_cfg {
 	enum input_kind input;
 	bool live; /* an idle guest waits for its input at the host's pace */
 	int in_fd, out_fd, err_fd;
-	int console_fd; /* the console also there; -1: not */
+	int console_fd;	   /* the console also there; -1: not */
+	struct vcon *hvc;  /* is the console's input and output, beside the serial one; or NULL */
+	struct vcon *port; /* the command port may move there; or NULL */
 	u64 timeout_ns;
 };
 

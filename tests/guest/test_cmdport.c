@@ -76,7 +76,8 @@ static int feed(struct seen *s, unsigned type, const void *data, unsigned len)
 	return cmdport_rx(s->port, frame, WIRE_HEAD + len);
 }
 
-#define HELLO_OK "ORCP\1\0\0\10"
+#define HELLO_OK "ORCP\2\0\0\0"
+#define READY_OK "\0\10\0\0" /* WIRE_WINDOW_TTY */
 #define EXIT_7 "\0\0\0\0\7\0\0\0"
 
 static void hello(struct seen *s)
@@ -84,6 +85,8 @@ static void hello(struct seen *s)
 	begin(s);
 	assert_int_equal(feed(s, WIRE_HELLO, HELLO_OK, 8), 0);
 	assert_int_equal(cmdport_state(s->port), CMDPORT_HELLO);
+	assert_int_equal(cmdport_stdin(s->port, (const u8 *)"x", 1), 0);
+	assert_int_equal(feed(s, WIRE_READY, READY_OK, 4), 0);
 }
 
 static int credit(struct seen *s, u32 n)
@@ -96,7 +99,7 @@ static int credit(struct seen *s, u32 n)
 
 static void test_byte_by_byte(void **state)
 {
-	static const char talk[] = "\1\0\10\0" HELLO_OK "\3\0\0\0"
+	static const char talk[] = "\1\0\10\0" HELLO_OK "\10\0\4\0" READY_OK "\3\0\0\0"
 				   "\4\0\3\0abc"
 				   "\5\0\1\0e"
 				   "\4\0\0\0"
@@ -127,7 +130,7 @@ static void test_window(void **state)
 
 	hello(&s);
 	n = cmdport_stdin(s.port, in, sizeof(in));
-	assert_int_equal(n, WIRE_WINDOW - WIRE_RESERVE - WIRE_HEAD);
+	assert_int_equal(n, WIRE_WINDOW_TTY - WIRE_RESERVE - WIRE_HEAD);
 	assert_int_equal(cmdport_stdin(s.port, in, sizeof(in)), 0);
 	assert_int_equal(cmdport_stdin_room(s.port), 0);
 	/* The small frames have the reserve for themselves, and never more than that. */
@@ -136,7 +139,7 @@ static void test_window(void **state)
 		cmdport_winsize(s.port, i, 80);
 		cmdport_signal(s.port, i % 70);
 	}
-	assert_true(s.sent <= WIRE_WINDOW);
+	assert_true(s.sent <= WIRE_WINDOW_TTY);
 	/* What did not fit comes when there is room. */
 	before = s.sent;
 	assert_int_equal(credit(&s, (u32)s.sent), 0);
@@ -158,11 +161,57 @@ static void test_early_wishes(void **state)
 	cmdport_stdin_eof(s.port);
 	assert_int_equal(s.sent, 0);
 	assert_int_equal(feed(&s, WIRE_HELLO, HELLO_OK, 8), 0);
+	assert_int_equal(s.sent, 0);
+	assert_int_equal(feed(&s, WIRE_READY, READY_OK, 4), 0);
 	assert_int_equal(s.sent, WIRE_HEAD + WIRE_WINSIZE_LEN + WIRE_HEAD);
 	assert_int_equal(feed(&s, WIRE_STARTED, "", 0), 0);
 	assert_int_equal(s.last[0], WIRE_SIGNAL);
 	assert_int_equal(s.last[WIRE_HEAD], 15);
 	assert_int_equal(cmdport_stdin_room(s.port), 0);
+	cmdport_free(s.port);
+}
+
+/* A second READY on a better stream: MOVED ends the first, and the window may be larger. */
+static void test_move(void **state)
+{
+	static const u8 in[100000];
+	struct seen s;
+	u64 before;
+
+	hello(&s);
+	assert_int_equal(feed(&s, WIRE_STARTED, "", 0), 0);
+	assert_true(cmdport_stdin(s.port, in, sizeof(in)) > 0);
+	before = s.sent;
+	assert_int_equal(cmdport_move(s.port), 0);
+	assert_int_equal(s.sent, before + WIRE_HEAD);
+	assert_int_equal(s.last[0], WIRE_MOVED);
+	assert_int_equal(feed(&s, WIRE_READY, "\0\0\1\0", 4), 0);
+	/* What was sent before is still to be acknowledged, MOVED is not. */
+	assert_int_equal(credit(&s, (u32)before), 0);
+	assert_int_equal(cmdport_stdin(s.port, in, sizeof(in)), WIRE_PAYLOAD_MAX);
+	assert_int_equal(feed(&s, WIRE_READY, READY_OK, 4), -EPROTO);
+	cmdport_free(s.port);
+
+	/* Before the first READY there is nothing to close, and within a frame nothing to move. */
+	begin(&s);
+	assert_int_equal(feed(&s, WIRE_HELLO, HELLO_OK, 8), 0);
+	assert_int_equal(cmdport_move(s.port), 0);
+	assert_int_equal(s.sent, 0);
+	assert_int_equal(cmdport_rx(s.port, (const u8 *)"\10\0", 2), 0);
+	assert_int_equal(cmdport_move(s.port), -EPROTO);
+	cmdport_free(s.port);
+
+	/* Too small, too large: the window is ours to bound. */
+	begin(&s);
+	assert_int_equal(feed(&s, WIRE_HELLO, HELLO_OK, 8), 0);
+	assert_int_equal(feed(&s, WIRE_READY, "\1\0\0\0", 4), -EPROTO);
+	cmdport_free(s.port);
+	begin(&s);
+	assert_int_equal(feed(&s, WIRE_HELLO, HELLO_OK, 8), 0);
+	assert_int_equal(feed(&s, WIRE_READY, "\377\377\377\377", 4), 0);
+	for (unsigned i = 0; i < 10; i++)
+		cmdport_stdin(s.port, in, sizeof(in));
+	assert_true(s.sent <= WIRE_WINDOW);
 	cmdport_free(s.port);
 }
 
@@ -174,9 +223,10 @@ static void test_violations(void **state)
 		const char *data;
 	} bad[] = {
 		{ false, WIRE_STDOUT, 1, "x" },
-		{ false, WIRE_HELLO, 8, "ORCQ\1\0\0\10" },
-		{ false, WIRE_HELLO, 8, "ORCP\2\0\0\10" },
-		{ false, WIRE_HELLO, 8, "ORCP\1\0\0\0" },
+		{ false, WIRE_HELLO, 8, "ORCQ\2\0\0\0" },
+		{ false, WIRE_HELLO, 8, "ORCP\1\0\0\10" },
+		{ false, WIRE_READY, 4, READY_OK },
+		{ true, WIRE_READY, 4, READY_OK }, /* twice, and it has not moved */
 		{ false, WIRE_HELLO, 4, "ORCP" },
 		{ true, WIRE_HELLO, 8, HELLO_OK },
 		{ true, WIRE_STDOUT, 1, "x" }, /* before STARTED */
@@ -258,9 +308,10 @@ static void test_random_guests(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_byte_by_byte), cmocka_unit_test(test_window),
-		cmocka_unit_test(test_early_wishes), cmocka_unit_test(test_violations),
-		cmocka_unit_test(test_after_exit),   cmocka_unit_test(test_random_guests),
+		cmocka_unit_test(test_byte_by_byte),  cmocka_unit_test(test_window),
+		cmocka_unit_test(test_early_wishes),  cmocka_unit_test(test_move),
+		cmocka_unit_test(test_violations),    cmocka_unit_test(test_after_exit),
+		cmocka_unit_test(test_random_guests),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
