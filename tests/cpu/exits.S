@@ -2,12 +2,12 @@
 /*
  * exits.S - the guest of test_exits.c: each way out of translated code, several times
  *
- * Copied to CODE. r12: data pages, r13: the page table, r14: the device, r15: where a faulting
- * instruction that is skipped goes on. Interrupt stacks come from the TSS, so that RSP may be bad.
+ * Copied to CODE. r12: data pages, r13: the page table, r14: the device, r15: see exits.inc.
  */
 	.intel_syntax noprefix
+	.include "exits.inc"
 	.section .rodata
-	.globl exits_begin, exits_end, exits_pf, exits_skip, exits_skip_err
+	.globl exits_begin, exits_end
 	.balign 16
 exits_begin:
 	mov	r8d, 6
@@ -139,20 +139,6 @@ far_away:
 	rol	rbx, 3
 	ret
 
-exits_pf:
-	push	rax
-	mov	rax, cr2
-	shr	rax, 12
-	or	qword ptr [r13 + rax * 8], 3
-	inc	qword ptr [r12 + 0x5000]
-	pop	rax
-	add	rsp, 8
-	iretq
-exits_skip_err:
-	add	rsp, 8
-exits_skip:
-	inc	qword ptr [r12 + 0x5008]
-	mov	[rsp], r15
-	iretq
+	handlers exits
 exits_end:
 	.section .note.GNU-stack, "", @progbits

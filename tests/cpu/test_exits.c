@@ -3,9 +3,10 @@
  * test_exits.c - every way out of translated code leaves precise state
  *
  * How it works
- * Two engines with the same memory, one only interpreting, one translating at once, run exits.S:
- * TLB misses, faults in the middle of a read-modify-write, accesses across pages, a device, blocks
- * that change themselves, exceptions, an exhausted budget. The interpreter goes one instruction at a
+ * Two engines with the same memory, one only interpreting, one translating at once, run exits.S and
+ * then loops.S, which has the same in loops of many blocks: TLB misses, faults in the middle of a
+ * read-modify-write, accesses across pages, a device, code that changes itself and code beside it,
+ * exceptions, an exhausted budget. The interpreter goes one instruction at a
  * time, which is as slow as it is certain. After each, the translator runs from the beginning to
  * the same number of instructions in one go, so that its last block ends (or faults) there. All
  * registers, all memory (page tables with their accessed bits, and the frames that exceptions
@@ -39,7 +40,21 @@
 #define DEVICE 0xd0000000u
 #define MAX_INSNS 20000u
 
-extern const u8 exits_begin[], exits_end[], exits_pf[], exits_skip[], exits_skip_err[];
+#define GUEST(name)                                                                                \
+	extern const u8 name##_begin[], name##_end[], name##_pf[], name##_skip[], name##_skip_err[]
+GUEST(exits);
+GUEST(loops);
+
+struct guest {
+	const u8 *begin, *end, *pf, *skip, *skip_err;
+	u64 faults, skipped, accesses; /* what the guest counts */
+};
+
+/* Six rounds; four rounds. */
+static const struct guest guests[] = {
+	{ exits_begin, exits_end, exits_pf, exits_skip, exits_skip_err, 6 * 9, 6 * 7, 6 * 7 },
+	{ loops_begin, loops_end, loops_pf, loops_skip, loops_skip_err, 32, 2, 46 },
+};
 
 struct device {
 	u64 accesses, hash;
@@ -77,16 +92,17 @@ static void image_put(u32 gpa, u64 x)
 }
 
 /* An interrupt gate to CS 8 with IST 1 (SDM vol. 3, 6.14.1). */
-static void gate(unsigned vector, const u8 *to)
+static void gate(const struct guest *g, unsigned vector, const u8 *to)
 {
-	u64 at = CODE + (u64)(to - exits_begin);
+	u64 at = CODE + (u64)(to - g->begin);
 
 	image_put(GPA_IDT + vector * 16,
 		  (at & 0xffff) | 8 << 16 | 1ull << 32 | 0x8eull << 40 | (at >> 16) << 48);
 }
 
-static int make_image(void **state)
+static void make_image(const struct guest *g)
 {
+	memset(image, 0, sizeof(image));
 	image_put(GPA_PML4, GPA_PDPT | 3);
 	image_put(GPA_PDPT, GPA_PD | 3);
 	image_put(GPA_PDPT + 3 * 8, GPA_PD_DEV | 3);
@@ -96,15 +112,14 @@ static int make_image(void **state)
 		image_put(GPA_PT + i * 8, i << 12 | 3);
 	image_put(GPA_GDT + 8, 0x00af9b000000ffffull);
 	image_put(GPA_TSS + 0x24, IST_TOP);
-	gate(X86_DE, exits_skip);
-	gate(X86_UD, exits_skip);
-	gate(X86_SS_EXC, exits_skip_err);
-	gate(X86_GP, exits_skip_err);
-	gate(X86_PF_EXC, exits_pf);
-	memcpy(image + CODE, exits_begin, (size_t)(exits_end - exits_begin));
+	gate(g, X86_DE, g->skip);
+	gate(g, X86_UD, g->skip);
+	gate(g, X86_SS_EXC, g->skip_err);
+	gate(g, X86_GP, g->skip_err);
+	gate(g, X86_PF_EXC, g->pf);
+	memcpy(image + CODE, g->begin, (size_t)(g->end - g->begin));
 	for (u32 i = 0; i < 0x5000; i++)
 		image[DATA + i] = (u8)(i * 7 + (i >> 8));
-	return 0;
 }
 
 /* Back to the beginning. Pages that are as they were keep their code and translations. */
@@ -250,11 +265,13 @@ static u64 digest(struct machine *m)
 /* After every number of instructions. */
 static void test_each_instruction(void **state)
 {
+	const struct guest *g = *state;
 	struct machine slow = { 0 }, fast = { 0 };
 	u64 n = 0;
 	u64 counts[2];
 	bool on = true;
 
+	make_image(g);
 	open_machine(&slow, SOFT_TIER_INTERP);
 	open_machine(&fast, SOFT_TIER_JIT);
 	step(&fast, MAX_INSNS); /* translates everything */
@@ -267,9 +284,9 @@ static void test_each_instruction(void **state)
 	/* The guest came to its end, and by the ways it was meant to. */
 	assert_false(on);
 	memcpy(counts, mem_ptr(fast.mem, DATA + 0x5000, 16), 16);
-	assert_int_equal(counts[0], 6 * 9);
-	assert_int_equal(counts[1], 6 * 7);
-	assert_int_equal(fast.dev.accesses, 6 * 7);
+	assert_int_equal(counts[0], g->faults);
+	assert_int_equal(counts[1], g->skipped);
+	assert_int_equal(fast.dev.accesses, g->accesses);
 	assert_true(stat(&fast, "blocks_translated") > 50);
 	assert_true(stat(&fast, "blocks_invalidated") > 0);
 	close_machine(&slow);
@@ -278,8 +295,10 @@ static void test_each_instruction(void **state)
 
 static void test_equal_steps(void **state)
 {
+	const struct guest *g = *state;
 	static const u64 sizes[] = { 1, 2, 3, 5, 7, 13, 32, 97, 333 };
 
+	make_image(g);
 	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
 		struct machine slow = { 0 }, fast = { 0 };
 		bool on = true;
@@ -303,9 +322,11 @@ static void test_equal_steps(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_each_instruction),
-		cmocka_unit_test(test_equal_steps),
+		{ "exits_each_instruction", test_each_instruction, NULL, NULL, (void *)&guests[0] },
+		{ "exits_equal_steps", test_equal_steps, NULL, NULL, (void *)&guests[0] },
+		{ "loops_each_instruction", test_each_instruction, NULL, NULL, (void *)&guests[1] },
+		{ "loops_equal_steps", test_equal_steps, NULL, NULL, (void *)&guests[1] },
 	};
 
-	return cmocka_run_group_tests(tests, make_image, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }
