@@ -111,6 +111,8 @@ enum wire_how {
  * '%' and two hexadecimal digits stand for any byte but NUL. What fails is said, and the command
  * runs all the same; a line that init does not know is such a failure.
  *	mount TYPE SOURCE DIR OPTIONS	mount(2), read-only if OPTIONS begin with "ro"; DIR is made
+ *	net MAC ADDR/BITS GATEWAY DNS METRIC	up with the network card of that address; "-" for what
+ *		it does not get; DNS goes into /etc/resolv.conf unless that was packed
  */
 #define WIRE_SETUP_FILE WIRE_DIR "/setup"
 #define WIRE_MODULES_FILE WIRE_DIR "/modules" /* paths, one a line, in load order */

@@ -41,6 +41,8 @@ void setup_identity(const struct spec *s);
 void setup_modules(const char *list);
 /* Does what WIRE_SETUP_FILE says; what fails is said. */
 void setup_lines(void);
+/* net.c: words of the directive "net" (WIRE_SETUP_FILE). 0 or negative errno. */
+int setup_net(char **words);
 /* Makes the directory @path with its parents. 0 or negative errno. */
 int setup_mkdirs(const char *path);
 

@@ -189,6 +189,7 @@ static const struct directive {
 	int (*run)(char **words);
 } directives[] = {
 	{ "mount", 4, do_mount },
+	{ "net", 5, setup_net },
 };
 
 static int hex(char c)

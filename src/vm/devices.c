@@ -14,6 +14,7 @@
 const struct vm_dev_kind *const vm_dev_kinds[] = {
 	&vm_dev_rng,
 	&vm_dev_hvc,
+	&vm_dev_net,
 	NULL,
 };
 

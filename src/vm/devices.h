@@ -63,6 +63,7 @@ extern const struct vm_dev_kind *const vm_dev_kinds[];
 /* Each is defined in its own file. */
 extern const struct vm_dev_kind vm_dev_rng;
 extern const struct vm_dev_kind vm_dev_hvc;
+extern const struct vm_dev_kind vm_dev_net;
 /* Not in the list, no option: prepare.c adds it, and it comes behind all others. */
 extern const struct vm_dev_kind vm_dev_port;
 
