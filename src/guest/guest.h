@@ -43,6 +43,8 @@ void setup_modules(const char *list);
 void setup_lines(void);
 /* net.c: words of the directive "net" (WIRE_SETUP_FILE). 0 or negative errno. */
 int setup_net(char **words);
+/* Before the command's end is reported: everything written is on the disks. */
+void setup_finish(void);
 /* Makes the directory @path with its parents. 0 or negative errno. */
 int setup_mkdirs(const char *path);
 

@@ -120,6 +120,8 @@ static void run_command(const struct spec *s)
 	relay_run(&port, s, &o);
 	if (o.how == WIRE_NOT_STARTED && port.fd < 0)
 		say("%s", o.words);
+	if (getpid() == 1)
+		setup_finish();
 	report(&o);
 }
 

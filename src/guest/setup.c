@@ -166,6 +166,11 @@ void setup_modules(const char *file_list)
 /* --- what the host's devices ask for ---------------------------------------------------------- */
 
 #define WORDS_MAX 16
+#define MOUNTS_MAX 64
+
+/* What setup_finish unmounts again, in order of mounting; owned. */
+static char *mounted[MOUNTS_MAX];
+static int n_mounted;
 
 /* TYPE SOURCE DIR OPTIONS */
 static int do_mount(char **w)
@@ -180,7 +185,22 @@ static int do_mount(char **w)
 	}
 	if (!ret && mount(w[1], w[2], w[0], flags, data) < 0)
 		ret = -errno;
+	if (!ret && n_mounted < MOUNTS_MAX && (mounted[n_mounted] = strdup(w[2])))
+		n_mounted++;
 	return ret;
+}
+
+void setup_finish(void)
+{
+	/* The host ends the VM as soon as it knows the status: what is not on a disk yet is lost. */
+	sync();
+	if (chdir("/") < 0)
+		return;
+	while (n_mounted) {
+		/* Busy where the command left processes behind. */
+		umount2(mounted[--n_mounted], 0);
+		free(mounted[n_mounted]);
+	}
 }
 
 static const struct directive {

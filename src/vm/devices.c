@@ -13,6 +13,7 @@
 
 const struct vm_dev_kind *const vm_dev_kinds[] = {
 	&vm_dev_rng,
+	&vm_dev_disk,
 	&vm_dev_hvc,
 	&vm_dev_net,
 	NULL,
@@ -67,6 +68,7 @@ int vm_devs_open(struct vm_devs *d, const struct vm_dev_host *host, struct err *
 		struct vm_dev_host h = *host;
 
 		h.index = d->dev[i].index;
+		h.all = d;
 		if (d->dev[i].kind->open)
 			r = d->dev[i].kind->open(d->dev[i].dev, &h, e);
 	}

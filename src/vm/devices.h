@@ -15,6 +15,8 @@
 
 #define VM_DEVS_MAX 32u /* slots of the board */
 
+struct vm_devs;
+
 /* What a device may know of its VM before there is one. */
 struct vm_dev_host {
 	unsigned cpus;
@@ -23,6 +25,10 @@ struct vm_dev_host {
 	u64 seed;	/* of the VM */
 	unsigned index; /* among the devices of its kind, in the order of the command line */
 	int err_fd;	/* for what a user should know, a line each */
+	/* As struct vm_cfg has it; may be NULL. */
+	const char *kernel;
+	/* Of the VM: those before this one are open. */
+	const struct vm_devs *all;
 };
 
 struct vm_dev_kind {
@@ -33,6 +39,8 @@ struct vm_dev_kind {
 	unsigned max;	  /* how many a VM may have; 0: as many as there are slots */
 	/* Names of the modules that a guest needs besides virtio_mmio, NULL-terminated. */
 	const char *const *modules;
+	/* More of them, of this one device. NULL, also as the answer: none. */
+	const char *const *(*needs)(void *dev);
 
 	/*
 	 * Reads the option's argument (NULL without one). Opens nothing. 0 and *ret (owned, given
@@ -62,6 +70,7 @@ struct vm_dev_kind {
 extern const struct vm_dev_kind *const vm_dev_kinds[];
 /* Each is defined in its own file. */
 extern const struct vm_dev_kind vm_dev_rng;
+extern const struct vm_dev_kind vm_dev_disk;
 extern const struct vm_dev_kind vm_dev_hvc;
 extern const struct vm_dev_kind vm_dev_net;
 /* Not in the list, no option: prepare.c adds it, and it comes behind all others. */

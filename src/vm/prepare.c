@@ -90,7 +90,8 @@ static int prepare_devs(const struct vm_cfg *cfg, struct err *e, const struct pr
 				    .mem = p->mem,
 				    .exact = !p->real_clock,
 				    .seed = p->seed,
-				    .err_fd = cfg->err_fd };
+				    .err_fd = cfg->err_fd,
+				    .kernel = cfg->kernel };
 
 	return vm_devs_open(cfg->devs, &host, e);
 }

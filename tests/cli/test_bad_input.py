@@ -58,7 +58,7 @@ def words(orrery, scratch):
         ([], "which command"),
         (["run", "--kernal", "x"], "did you mean --kernel"),
         (["run", "--qqqqqq"], "unknown option --qqqqqq"),
-        (["run", "--disk", "x"], "unknown option --disk"),
+        (["run", "--disk", "x,bogus"], "bogus is unknown"),
         (["run", "-x"], "unknown option -x"),
         (["run", "uname"], "behind --"),
         (["run", "--"], "missing"),
