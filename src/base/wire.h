@@ -111,6 +111,8 @@ enum wire_how {
  * '%' and two hexadecimal digits stand for any byte but NUL. What fails is said, and the command
  * runs all the same; a line that init does not know is such a failure.
  *	mount TYPE SOURCE DIR OPTIONS	mount(2), read-only if OPTIONS begin with "ro"; DIR is made
+ *	root TYPE SOURCE OPTIONS	mounts it read-only and, with a writable layer in memory over it,
+ *					makes it the root. Before all other lines.
  *	net MAC ADDR/BITS GATEWAY DNS METRIC	up with the network card of that address; "-" for what
  *		it does not get; DNS goes into /etc/resolv.conf unless that was packed
  */

@@ -41,10 +41,15 @@ void setup_identity(const struct spec *s);
 void setup_modules(const char *list);
 /* Does what WIRE_SETUP_FILE says; what fails is said. */
 void setup_lines(void);
-/* net.c: words of the directive "net" (WIRE_SETUP_FILE). 0 or negative errno. */
-int setup_net(char **words);
 /* Before the command's end is reported: everything written is on the disks. */
 void setup_finish(void);
+/*
+ * root.c: makes the file system @source of @type, under a writable layer in memory, the root of
+ * this process; what is mounted moves along. 0 or negative errno; then nothing has changed.
+ */
+int root_switch(const char *type, const char *source, const char *options);
+/* net.c: words of the directive "net" (WIRE_SETUP_FILE). 0 or negative errno. */
+int setup_net(char **words);
 /* Makes the directory @path with its parents. 0 or negative errno. */
 int setup_mkdirs(const char *path);
 

@@ -203,12 +203,19 @@ void setup_finish(void)
 	}
 }
 
+/* TYPE SOURCE OPTIONS */
+static int do_root(char **w)
+{
+	return root_switch(w[0], w[1], w[2]);
+}
+
 static const struct directive {
 	const char *name;
 	int words; /* behind the name */
 	int (*run)(char **words);
 } directives[] = {
 	{ "mount", 4, do_mount },
+	{ "root", 3, do_root },
 	{ "net", 5, setup_net },
 };
 
@@ -253,6 +260,21 @@ void setup_lines(void)
 
 	if (text_read(WIRE_SETUP_FILE, &list, &len) < 0)
 		return;
+	/* What others mount goes into the root that stays. */
+	for (char *line = list; *line;) {
+		size_t n = strcspn(line, "\n");
+
+		if (strncmp(line, "root\t", 5)) {
+			line += n + (line[n] != 0);
+			continue;
+		}
+		p = strndup(line, n);
+		if (p)
+			setup_line(p);
+		free(p);
+		memset(line, '\n', n);
+		break;
+	}
 	p = list;
 	for (char *line; (line = strsep(&p, "\n"));)
 		if (*line)

@@ -236,7 +236,10 @@ static int add_command(struct composer *c)
 	if (!c->cfg->argv[0])
 		return err_set(c->e, -EINVAL, "the command is empty");
 	ret = find_command(c, c->cfg->argv[0], &applet, &file);
-	if (!ret && !applet) {
+	if (!ret && applet && c->cfg->host_root)
+		ret = err_set(c->e, -ENOENT, "there is no command \"%s\" in this host's PATH",
+			      c->cfg->argv[0]);
+	if (!ret && !applet && !c->cfg->host_root) {
 		ret = pack_file(c, file);
 		if (!ret)
 			ret = pack_closure(c, file, &kind);

@@ -33,6 +33,7 @@ struct initramfs_cfg {
 	size_t setup_len;
 	const struct initramfs_include *include;
 	size_t n_include;
+	bool host_root;	     /* the guest's root will be the host's: the command is there */
 	bool stdin_null;     /* the command's input is /dev/null, not the port */
 	bool tty;	     /* the command gets a pseudo-terminal of rows x cols (0: unknown) */
 	unsigned rows, cols; /* with a shell on the console: the console's size */

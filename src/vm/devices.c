@@ -14,6 +14,7 @@
 const struct vm_dev_kind *const vm_dev_kinds[] = {
 	&vm_dev_rng,
 	&vm_dev_disk,
+	&vm_dev_share,
 	&vm_dev_hvc,
 	&vm_dev_net,
 	NULL,
@@ -73,6 +74,14 @@ int vm_devs_open(struct vm_devs *d, const struct vm_dev_host *host, struct err *
 			r = d->dev[i].kind->open(d->dev[i].dev, &h, e);
 	}
 	return r;
+}
+
+bool vm_devs_root(const struct vm_devs *d)
+{
+	for (unsigned i = 0; i < d->n; i++)
+		if (d->dev[i].kind->root && d->dev[i].kind->root(d->dev[i].dev))
+			return true;
+	return false;
 }
 
 static int add_module(const char *name, const char **list, size_t max, struct err *e)

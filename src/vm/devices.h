@@ -29,6 +29,7 @@ struct vm_dev_host {
 	const char *kernel;
 	/* Of the VM: those before this one are open. */
 	const struct vm_devs *all;
+	s64 rtc_base; /* Unix time at power-on */
 };
 
 struct vm_dev_kind {
@@ -57,6 +58,8 @@ struct vm_dev_kind {
 	 * 2 MiB: they come as vdev_env.window. NULL: none. Asked after open.
 	 */
 	u64 (*window)(void *dev);
+	/* Whether it brings the guest's root, the host's own: no command is packed. NULL: no. */
+	bool (*root)(void *dev);
 	/* Appends lines for the guest's init to @out (see WIRE_SETUP_FILE). NULL: none. */
 	int (*guest)(void *dev, struct buf *out);
 	/* Makes the virtio device. The machine owns it, and frees it before this one. */
@@ -71,6 +74,7 @@ extern const struct vm_dev_kind *const vm_dev_kinds[];
 /* Each is defined in its own file. */
 extern const struct vm_dev_kind vm_dev_rng;
 extern const struct vm_dev_kind vm_dev_disk;
+extern const struct vm_dev_kind vm_dev_share;
 extern const struct vm_dev_kind vm_dev_hvc;
 extern const struct vm_dev_kind vm_dev_net;
 /* Not in the list, no option: prepare.c adds it, and it comes behind all others. */
@@ -93,6 +97,8 @@ int vm_devs_add(struct vm_devs *d, const struct vm_dev_kind *kind, const char *t
 void vm_devs_fini(struct vm_devs *d);
 /* @host->index is filled in. */
 int vm_devs_open(struct vm_devs *d, const struct vm_dev_host *host, struct err *e);
+/* Whether one of them brings the guest's root. */
+bool vm_devs_root(const struct vm_devs *d);
 /* The modules that the guest needs: up to @max names, NULL-terminated, none twice. */
 int vm_devs_modules(const struct vm_devs *d, const char **ret, size_t max, struct err *e);
 /*

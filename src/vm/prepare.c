@@ -91,7 +91,8 @@ static int prepare_devs(const struct vm_cfg *cfg, struct err *e, const struct pr
 				    .exact = !p->real_clock,
 				    .seed = p->seed,
 				    .err_fd = cfg->err_fd,
-				    .kernel = cfg->kernel };
+				    .kernel = cfg->kernel,
+				    .rtc_base = p->rtc_base };
 
 	return vm_devs_open(cfg->devs, &host, e);
 }
@@ -215,6 +216,7 @@ static int compose(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 		.modules_dir = p->file.modules,
 		.modules = modules,
 		.later = vcon_of(cfg->devs, &vm_dev_port) ? port_drivers : NULL,
+		.host_root = cfg->devs && vm_devs_root(cfg->devs),
 		.include = cfg->include,
 		.n_include = cfg->n_include,
 		.stdin_null = cfg->argv && !cfg->tty && p->input == INPUT_NULL,
