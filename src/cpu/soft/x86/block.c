@@ -5,9 +5,10 @@
  * How it works
  * A block is in the VM's hash (by physical address and code mode) and in the list of each page it
  * overlaps (one; two if its only instruction straddles). Per-vCPU caches point at it by linear
- * address; `jc_rip` remembers where, so that dropping a block clears just those slots. A
- * straddling block depends on a second translation, so it is in no per-vCPU cache: the loop looks
- * it up, and checks the second page, each time.
+ * address; `jc_rip` remembers where, so that dropping a block clears just those slots. They forget
+ * a half of the address space when any translation that code was fetched through is flushed, so a
+ * straddling block, which depends on two, can be in them, too. Which second page is behind the
+ * first is checked when it is looked up here.
  *
  * Dropped blocks stay readable until the loop is between handlers (blocks_reap), because the
  * handler that caused the drop may be executing one of them.
@@ -255,8 +256,8 @@ struct block *block_get(struct vcpu *v)
 	}
 	if (!b)
 		b = block_make(v, g);
-	if (!b || b->gpa2)
-		return b;
+	if (!b)
+		return NULL;
 	if (b->jc_rip && b->jc_rip != rip)
 		b->jc_many = true;
 	b->jc_rip = rip;

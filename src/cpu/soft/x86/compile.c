@@ -54,6 +54,11 @@ int compiler_new(struct compiler **ret)
 	return 0;
 }
 
+const ZydisDecoder *compiler_decoder(const struct compiler *k)
+{
+	return &k->dec[CODE_64];
+}
+
 void compiler_free(struct compiler *k)
 {
 	free(k);

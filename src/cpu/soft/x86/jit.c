@@ -17,12 +17,19 @@
 
 #define HOT 48u /* executions until a block is translated */
 
-/* The target is in the same page, so it is the same code for all who get here. */
+/*
+ * The target is in the same page, so it is the same code for all who get here; unless it reaches
+ * into the next page, which may be another one for others: that is looked up.
+ */
 static void make_link(struct vcpu *v, struct block_link *l)
 {
 	struct block *b = block_find(v->s, l->gpa, CODE_64);
 
-	if (l->to || !b || !b->region)
+	if (!b) {
+		l->to_code = l->look_up;
+		return;
+	}
+	if (l->to || !b->region)
 		return;
 	l->to = b;
 	l->to_code = b->near;
@@ -170,7 +177,7 @@ void block_cold(struct jit *j, struct block *b)
 void jit_watch(struct jit *j, struct block *b)
 {
 	b->code = j->exit_next;
-	if (b->mode == CODE_64 && !b->gpa2)
+	if (b->mode == CODE_64)
 		block_cold(j, b);
 }
 
@@ -209,7 +216,7 @@ static void *fill(struct vcpu *v, u64 a, u32 info)
  * Called with RSP 16 below the vcpu. C may change the caller-saved registers, XMM ones too; those
  * of the guest wait in its saved state. T0 = the pointer; CF: there is none.
  */
-static void emit_miss(struct emit *e)
+static void emit_miss(struct emit *e, bool avx)
 {
 	static const u8 saved[] = { X86_RAX, X86_RCX, X86_RDX, X86_RSI, X86_RSP, X86_R8 };
 
@@ -217,12 +224,7 @@ static void emit_miss(struct emit *e)
 	elea(e, EM_W, 7, VC, -1, 0, 16);
 	for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
 		estore(e, em(7, greg(saved[i]).disp), (u8)host_of[saved[i]]);
-	einsn(e, 0, 0x80, 7, em(7, offsetof(struct vcpu, xmm_live)));
-	e8(e, 0);
-	u32 dead = ejcc(e, CC_E);
-	for (unsigned i = 0; i < 16; i++)
-		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(7, i));
-	ehere(e, dead);
+	emit_live_save(e, 7, avx);
 	eload(e, VC, em(7, offsetof(struct vcpu, host_rsp)));
 	e8(e, 0x57); /* push rdi: aligns the stack to 16 bytes */
 	emov(e, 6, T0);
@@ -232,12 +234,7 @@ static void emit_miss(struct emit *e)
 	e8(e, 0x5f);		     /* pop rdi */
 	elea(e, EM_W, VC, 7, -1, 0, -16);
 	emov(e, T0, 0);
-	einsn(e, 0, 0x80, 7, em(7, offsetof(struct vcpu, xmm_live)));
-	e8(e, 0);
-	dead = ejcc(e, CC_E);
-	for (unsigned i = 0; i < 16; i++)
-		einsn(e, EM_0F, 0x28, (u8)i, xmm_slot(7, i));
-	ehere(e, dead);
+	emit_live_load(e, 7, avx);
 	for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
 		eload(e, (u8)host_of[saved[i]], em(7, greg(saved[i]).disp));
 	eload(e, 7, em(7, greg(X86_RDI).disp));
@@ -246,7 +243,7 @@ static void emit_miss(struct emit *e)
 	e8(e, 0xc3);
 }
 
-static void emit_exit(struct emit *e)
+static void emit_exit(struct emit *e, bool avx)
 {
 	for (unsigned g = 0; g < X86_GPRS; g++)
 		if (host_of[g] >= 0)
@@ -259,7 +256,7 @@ static void emit_exit(struct emit *e)
 	einsn(e, 0, 0x83, 4, er(0)); /* and eax, 1 */
 	e8(e, 1);
 	einsn(e, 0, 0x88, 0, VCPU(c.of));
-	emit_vec_store(e);
+	emit_vec_store(e, avx);
 	emov(e, 0, T1);
 	emov(e, 2, T0);
 	eload(e, VC, VCPU(host_rsp));
@@ -270,19 +267,24 @@ static void emit_exit(struct emit *e)
 
 static int emit_glue(struct jit *j)
 {
-	u8 buf[2048];
+	u8 buf[4096];
 	struct emit e = { .buf = buf, .cap = sizeof(buf) };
 	const u8 *code;
 
 	emit_enter(&e);
 	u32 out = e.n;
-	emit_exit(&e);
+	emit_exit(&e, j->avx);
 	u32 xmm = e.n;
 	emit_xmm_load(&e);
+	u32 ymm = e.n;
+	if (j->avx)
+		emit_ymm_load(&e);
 	u32 x87 = e.n;
 	emit_x87_load(&e);
 	u32 miss = e.n;
-	emit_miss(&e);
+	emit_miss(&e, j->avx);
+	u32 look_up = e.n;
+	emit_lookup(&e);
 	u32 next = e.n;
 	estore(&e, VCPU(c.rip), T0);
 	einsn(&e, 0, 0xc7, 0, er(T0));
@@ -294,9 +296,11 @@ static int emit_glue(struct jit *j)
 	memcpy(&j->enter, &code, sizeof(code));
 	j->exit = code + out;
 	j->xmm_load = code + xmm;
+	j->ymm_load = code + ymm;
 	j->x87_load = code + x87;
 	j->miss = code + miss;
 	j->exit_next = code + next;
+	j->look_up = code + look_up;
 	j->glue = j->cb.len;
 	return 0;
 }
@@ -310,6 +314,7 @@ int jit_new(size_t code_max, bool eager, struct jit **ret)
 		return -ENOMEM;
 	j->hot = eager ? 1 : HOT;
 	j->bmi2 = __builtin_cpu_supports("bmi2");
+	j->avx = __builtin_cpu_supports("avx");
 	j->tr = malloc(sizeof(*j->tr));
 	if (!j->tr) {
 		jit_free(j);
@@ -323,8 +328,6 @@ int jit_new(size_t code_max, bool eager, struct jit **ret)
 		return r;
 	}
 	ZydisDecoderInit(&j->dec, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-	ZydisDecoderEnableMode(&j->dec, ZYDIS_DECODER_MODE_LZCNT, ZYAN_FALSE);
-	ZydisDecoderEnableMode(&j->dec, ZYDIS_DECODER_MODE_TZCNT, ZYAN_FALSE);
 	*ret = j;
 	return 0;
 }
@@ -365,9 +368,11 @@ void jit_attach(const struct jit *j, struct vcpu *v)
 {
 	v->jit_exit = j->exit;
 	v->jit_xmm = j->xmm_load;
+	v->jit_ymm = j->ymm_load;
 	v->jit_x87 = j->x87_load;
 	v->jit_miss = j->miss;
 	v->jit_next = j->exit_next;
+	v->jit_lookup = j->look_up;
 	v->one[1].fn = op_resume;
 	v->host_mxcsr = 0x1f80; /* the ABI's initial value: nothing here changes it */
 }

@@ -180,7 +180,7 @@ static bool run_operand(const struct tr *t, unsigned base, s32 disp, unsigned n,
 
 static void check_align(struct tr *t, u8 reg, unsigned align)
 {
-	einsn(&t->e, 0, 0xf6, 0, er(reg)); /* test r10b, align - 1 */
+	einsn(&t->e, EM_REX, 0xf6, 0, er(reg)); /* test r10b, align - 1 */
 	e8(&t->e, (u8)(align - 1));
 	leave(t, CC_NE);
 }
@@ -190,7 +190,9 @@ struct erm mem_operand(struct tr *t, const struct op *o, unsigned n, unsigned al
 	struct erm m = em(T0, 0);
 
 	if (run_operand(t, o->base, o->disp, n, &m)) {
-		if (align > 1 && t->k != t->run.from) {
+		/* The first access's alignment is checked, and says that of others. */
+		u32 apart = (u32)(t->run.delta + o->disp - t->run.first);
+		if (align > 1 && (align > t->run.align || (apart & (align - 1)))) {
 			flags_drop(t);
 			elea(&t->e, EM_W, T1, T0, -1, 0, m.disp);
 			check_align(t, T1, align);
@@ -230,10 +232,10 @@ void run_begin(struct tr *t)
 	r->rec = t->rec;
 	r->held = t->held;
 	u8 base = use(t, r->base, T0);
-	if (r->align > 1) {
-		elea(&t->e, EM_W, T1, base, -1, 0, t->b->ops[t->k].disp);
-		check_align(t, T1, r->align);
-	}
+	if (r->align > 1 && (r->first & (r->align - 1)))
+		elea(&t->e, EM_W, T1, base, -1, 0, r->first);
+	if (r->align > 1)
+		check_align(t, r->first & (r->align - 1) ? T1 : base, r->align);
 	elea(&t->e, EM_W, T0, base, -1, 0, r->lo);
 	probe(t, r->span, r->write);
 	t->misses[t->n_misses - 1].run = (s16)t->n_runs;
@@ -260,9 +262,8 @@ void run_end(struct tr *t)
 /* --- from block to block ----------------------------------------------------------------- */
 
 /* As jc_hash, times the size of an entry. */
-void lookup(struct tr *t)
+void emit_lookup(struct emit *e)
 {
-	struct emit *e = &t->e;
 	s32 jc = (s32)offsetof(struct vcpu, jc);
 
 	_Static_assert(sizeof(struct jc_entry) == 16, "index is shifted by 4");
@@ -311,7 +312,7 @@ static void edge_out(struct tr *t, const struct succ *s)
 
 	if (page < 0 || page >= 0x1000) {
 		lin_of(t, T0, s->delta);
-		lookup(t);
+		emit_lookup(e);
 		return;
 	}
 	unsigned i = t->r->n_links++;
@@ -324,6 +325,9 @@ static void edge_out(struct tr *t, const struct succ *s)
 	einsn(e, 0, 0xc7, 0, er(T0));
 	e32(e, EXIT_LINK);
 	einsn(e, 0, 0xff, 4, VCPU(jit_exit));
+	t->look_up[i] = e->n;
+	lin_of(t, T0, s->delta);
+	einsn(e, 0, 0xff, 4, VCPU(jit_lookup));
 }
 
 void edge(struct tr *t, unsigned i)

@@ -117,7 +117,7 @@ bool tr_branch(struct tr *t, bool call)
 static void indirect(struct tr *t)
 {
 	flags_save(t);
-	lookup(t);
+	emit_lookup(&t->e);
 	t->ended = true;
 }
 

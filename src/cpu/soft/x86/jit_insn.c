@@ -37,7 +37,8 @@ static const struct rule rules[] = {
 	{ ZYDIS_MNEMONIC_BSR, FX_KEEP },    { ZYDIS_MNEMONIC_IMUL, FX_KEEP },
 	{ ZYDIS_MNEMONIC_MUL, FX_KEEP },    { ZYDIS_MNEMONIC_POPCNT, FX_SET },
 	{ ZYDIS_MNEMONIC_CRC32, FX_NONE },  { ZYDIS_MNEMONIC_XADD, FX_SET },
-	{ ZYDIS_MNEMONIC_CMPXCHG, FX_SET },
+	{ ZYDIS_MNEMONIC_LZCNT, FX_KEEP },  { ZYDIS_MNEMONIC_TZCNT, FX_KEEP },
+	{ ZYDIS_MNEMONIC_MOVBE, FX_NONE },  { ZYDIS_MNEMONIC_CMPXCHG, FX_SET },
 };
 
 /* False: not one of these. */
@@ -104,7 +105,10 @@ enum fx fx_of(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o)
 	}
 	if (in->meta.category == ZYDIS_CATEGORY_COND_BR)
 		return FX_READ;
+	if (in->meta.isa_set == ZYDIS_ISA_SET_BMI1 || in->meta.isa_set == ZYDIS_ISA_SET_BMI2)
+		return fx_vector(in) == FX_NONE ? FX_NONE : FX_KEEP;
 	if (ZydisRegisterGetClass(o[0].reg.value) == ZYDIS_REGCLASS_XMM ||
+	    ZydisRegisterGetClass(o[0].reg.value) == ZYDIS_REGCLASS_YMM ||
 	    in->meta.category == ZYDIS_CATEGORY_X87_ALU || in->meta.isa_set == ZYDIS_ISA_SET_X87 ||
 	    in->meta.isa_set == ZYDIS_ISA_SET_FCMOV)
 		return fx_vector(in);
@@ -149,7 +153,8 @@ void copy_imm(struct tr *t, const ZydisDecodedInstruction *in, const u8 *bytes)
 static bool prefixes_plain(const ZydisDecodedInstruction *in, unsigned *f)
 {
 	/* Elsewhere F2 and F3 mean nothing to the guest, but might to the host (TZCNT, LZCNT). */
-	if (in->mnemonic == ZYDIS_MNEMONIC_POPCNT)
+	if (in->mnemonic == ZYDIS_MNEMONIC_POPCNT || in->mnemonic == ZYDIS_MNEMONIC_LZCNT ||
+	    in->mnemonic == ZYDIS_MNEMONIC_TZCNT)
 		*f |= EM_F3;
 	else if (in->mnemonic == ZYDIS_MNEMONIC_CRC32)
 		*f |= EM_F2;
@@ -606,6 +611,8 @@ bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecoded
 		return tr_sse(t, in, o, bytes);
 	if (fn == op_vec_x87)
 		return tr_x87(t, in);
+	if (in->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+		return tr_vex(t, in, o, bytes);
 	if (fn == op_stac || fn == op_clac)
 		return tr_ac(t, fn == op_stac);
 	if (fn == op_misc && (op->aux == M_CLD || op->aux == M_STD))

@@ -86,11 +86,13 @@ struct jit {
 	struct jit_ret (*enter)(struct vcpu *v, const void *code);
 	const void *exit;      /* stores registers, returns to C */
 	const void *xmm_load;  /* makes XMM registers live; CF: it cannot */
+	const void *ymm_load;  /* makes YMM registers live; CF: it cannot */
 	const void *x87_load;  /* makes x87 and XMM registers live; CF: it cannot */
 	const void *miss;      /* enters a translation into the TLB; CF: it cannot */
+	const void *look_up;   /* goes on at the RIP in T0 */
 	const void *exit_next; /* EXIT_GO: what untranslated blocks have for code */
 	bool full;
-	bool bmi2;
+	bool bmi2, avx; /* the host has them */
 	u32 hot;
 	ZydisDecoder dec;
 	struct tr *tr;	  /* room for one */
@@ -189,7 +191,8 @@ struct run {
 	unsigned from, to; /* instructions */
 	s32 lo, delta;	   /* T0 points at base + lo - delta */
 	u32 span;	   /* bytes */
-	u8 align;	   /* of the first access, checked before the probe */
+	s32 first;	   /* displacement of the first access */
+	u8 align;	   /* of it, checked before the probe */
 
 	/* For the version with a probe for each access. */
 	u16 m;
@@ -227,14 +230,14 @@ struct tr {
 	unsigned k;	 /* the instruction */
 	unsigned held;	 /* instructions of the budget taken for what follows the block */
 	enum where fl;
-	struct recipe rec; /* of the current flags */
-	bool rec_new;	   /* they were set by the current instruction */
-	bool ended;	   /* control has left the block */
-	bool checked;	   /* the budget is, before the next instruction */
-	bool out;	   /* what is emitted stands out of line */
-	struct run run;	   /* the current one, if run.on */
-	bool xmm, x87;	   /* the region uses these */
-	bool surprise;	   /* an instruction is not what it was taken for: once more */
+	struct recipe rec;  /* of the current flags */
+	bool rec_new;	    /* they were set by the current instruction */
+	bool ended;	    /* control has left the block */
+	bool checked;	    /* the budget is, before the next instruction */
+	bool out;	    /* what is emitted stands out of line */
+	struct run run;	    /* the current one, if run.on */
+	bool xmm, ymm, x87; /* the region uses these */
+	bool surprise;	    /* an instruction is not what it was taken for: once more */
 
 	u32 in_line; /* host code that is not out of line */
 	struct insn insn[REGION_INSNS];
@@ -251,7 +254,9 @@ struct tr {
 	unsigned n_edges;
 	struct fixup fixups[8 * REGION_INSNS];
 	unsigned n_fixups;
-	u32 resolve[LINKS_MAX(REGION_BLOCKS)]; /* code that resolves link i */
+	u32 resolve[LINKS_MAX(REGION_BLOCKS)]; /* code that resolves link i; looks its target up */
+	u32 look_up[LINKS_MAX(REGION_BLOCKS)];
+	u8 straddle[32]; /* the instruction of a block in two pages */
 	u8 buf[96 * 1024];
 };
 
@@ -297,7 +302,7 @@ struct erm stack_operand(struct tr *t, s32 off, unsigned n, bool write);
 void run_begin(struct tr *t);
 void run_end(struct tr *t);
 void lin_of(struct tr *t, u8 reg, s64 delta); /* @reg = linear address at @delta from the block */
-void lookup(struct tr *t);		      /* goes on at T0, whatever is there */
+void emit_lookup(struct emit *e);	      /* goes on at T0, whatever is there */
 void edge(struct tr *t, unsigned s);	      /* to successor @s */
 void branch(struct tr *t, u8 cc);	      /* to successor 1 if @cc, else 0 */
 /* The interpreter runs instruction k; then host code goes on. */
@@ -342,9 +347,20 @@ bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedO
 	    const u8 *bytes);
 bool tr_x87(struct tr *t, const ZydisDecodedInstruction *in);
 void need_live(struct tr *t, unsigned code); /* at a way in, or after @code ran in C */
-struct erm xmm_slot(u8 base, unsigned i);    /* a guest XMM register in memory */
+void need_ymm(struct tr *t);
+/* Leaves if the control word at @m would unmask an exception, or set a reserved bit. */
+void masked_only(struct tr *t, struct erm m, unsigned n, u32 masks, u32 reserved);
+/* All registers that are live, to or from memory; @base: the vcpu. Changes RAX if it is not that. */
+void emit_live_save(struct emit *e, u8 base, bool avx);
+void emit_live_load(struct emit *e, u8 base, bool avx);
 void emit_xmm_load(struct emit *e);
+void emit_ymm_load(struct emit *e);
 void emit_x87_load(struct emit *e);
-void emit_vec_store(struct emit *e);
+void emit_vec_store(struct emit *e, bool avx);
+
+/* jit_vex.c */
+bool is_vector(const ZydisDecodedOperand *o); /* an XMM or YMM register */
+bool tr_vex(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
+	    const u8 *bytes);
 
 #endif

@@ -30,7 +30,7 @@ op_fn handler(const struct tr *t)
 
 static bool wanted(const struct tr *t, const struct block *b)
 {
-	return b && b->mode == CODE_64 && !b->dead && !b->gpa2 && !b->region && !b->refused &&
+	return b && b->mode == CODE_64 && !b->dead && !b->region && !b->refused &&
 	       b->heat >= t->j->hot / 4 && t->n < REGION_BLOCKS && t->n_insn + b->n <= REGION_INSNS;
 }
 
@@ -42,9 +42,25 @@ static int member_of(const struct tr *t, const struct block *b)
 	return -1;
 }
 
+static const u8 *block_bytes(struct tr *t, const struct block *b)
+{
+	struct mem *mem = t->v->s->cfg.mem;
+	unsigned n = 0x1000 - (unsigned)(b->gpa & 0xfff);
+
+	if (!b->gpa2)
+		return mem_ptr(mem, b->gpa, b->len);
+	const u8 *first = mem_ptr(mem, b->gpa, n), *second = mem_ptr(mem, b->gpa2, b->len - n);
+	if (!first || !second)
+		return NULL;
+	memcpy(t->straddle, first, n);
+	memcpy(t->straddle + n, second, b->len - n);
+	return t->straddle;
+}
+
 static bool decode(struct tr *t, struct member *m)
 {
-	const u8 *bytes = mem_ptr(t->v->s->cfg.mem, m->b->gpa, m->b->len);
+	const ZydisDecoder *dec = compiler_decoder(t->v->s->compiler);
+	const u8 *bytes = block_bytes(t, m->b);
 
 	if (!bytes)
 		return false;
@@ -53,8 +69,8 @@ static bool decode(struct tr *t, struct member *m)
 		unsigned ip = m->b->ops[k].ip;
 		x->bytes = bytes + ip;
 		x->exits = false;
-		x->refused = !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&t->j->dec, bytes + ip,
-								  m->b->len - ip, &x->in, x->o));
+		x->refused = !ZYAN_SUCCESS(
+			ZydisDecoderDecodeFull(dec, bytes + ip, m->b->len - ip, &x->in, x->o));
 	}
 	return true;
 }
@@ -118,6 +134,8 @@ static struct block *add(struct tr *t, struct block *b, struct block **ret_todo,
 	t->n_insn += b->n;
 	s64 after_call = find_ways(m);
 	bool call = after_call != 0;
+	if (b->gpa2) /* others of the page may have another page behind it: alone */
+		return NULL;
 	if (m->succ[1].used)
 		ret_todo[(*n_todo)++] = block_to(t, b, m->succ[1].delta);
 	if (call)
@@ -228,6 +246,7 @@ static void publish(struct tr *t, const u8 *code)
 	for (unsigned i = 0; i < r->n_links; i++) {
 		struct block_link *l = &r->link[i];
 		l->resolve = code + t->resolve[i];
+		l->look_up = code + t->look_up[i];
 		l->to_code = l->resolve;
 	}
 }
@@ -245,7 +264,7 @@ static bool translate(struct tr *t)
 	t->r = calloc(1, region_size(t->n));
 	if (!t->r)
 		return false;
-	t->x87 = t->xmm = false;
+	t->x87 = t->xmm = t->ymm = false;
 	while (!pass(t))
 		;
 	if (t->e.n > t->e.cap || (t->n == 1 && t->b->n == 1 && t->m[0].insn[0].refused)) {

@@ -105,12 +105,14 @@ static bool mem_access(const struct tr *t, unsigned k, op_fn fn, struct access *
 	    op->base >= X86_GPRS || op->seg != X86_SEGS || (op->flags & OPF_EASLOW))
 		return false;
 	*a = (struct access){ .some = true, .base = op->base, .disp = op->disp };
-	if (fn == op_vec_reg || fn == op_vec_load || fn == op_vec_store || fn == op_vec_x87) {
+	if (fn == op_vec_reg || fn == op_vec_load || fn == op_vec_store || fn == op_vec_x87 ||
+	    fn == op_avx_load || fn == op_avx_store) {
 		const struct vec_insn *vi = op->ptr;
 		a->n = vi->mem_size;
 		a->write = vi->mem_write;
 		a->align = vi->mem_align;
 		a->checks = vi->mem_align > 1 || x->in.mnemonic == ZYDIS_MNEMONIC_LDMXCSR ||
+			    x->in.mnemonic == ZYDIS_MNEMONIC_VLDMXCSR ||
 			    x->in.mnemonic == ZYDIS_MNEMONIC_FLDCW;
 		return true;
 	}
@@ -145,8 +147,7 @@ static bool harmless(const struct tr *t, const struct insn *x, op_fn fn)
 		return true;
 	for (unsigned i = 0; i < x->in.operand_count_visible; i++) {
 		const ZydisDecodedOperand *o = &x->o[i];
-		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER &&
-		    ZydisRegisterGetClass(o->reg.value) != ZYDIS_REGCLASS_XMM &&
+		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && !is_vector(o) &&
 		    !in_host(o->reg.value) && !keeps_t0(x))
 			return false;
 		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && /* LEA */
@@ -154,7 +155,7 @@ static bool harmless(const struct tr *t, const struct insn *x, op_fn fn)
 		     (o->mem.index != ZYDIS_REGISTER_NONE && !in_host(o->mem.index))))
 			return false;
 	}
-	if (fn == op_vec_reg)
+	if (fn == op_vec_reg || x->in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
 		return true;
 	return x->in.mnemonic == ZYDIS_MNEMONIC_LEA
 		       ? x->o[0].size >= 32
@@ -183,7 +184,8 @@ bool run_plan(struct tr *t, struct run *ret)
 	s32 lo, hi, delta = 0;
 	unsigned n = 1;
 	bool mixed = false, write, checks;
-	u8 first;
+	s32 first;
+	u8 align;
 
 	if (!access_of(t, t->k, &a) || !a.some || a.ends ||
 	    (!a.step && insn_at(t, t->k)->writes & (1u << a.base)))
@@ -193,7 +195,8 @@ bool run_plan(struct tr *t, struct run *ret)
 	hi = a.disp + (s32)a.n;
 	write = a.write;
 	checks = a.checks;
-	first = a.align;
+	align = a.align;
+	first = a.disp;
 	delta = a.step;
 	for (unsigned k = t->k + 1; k < t->b->n; k++) {
 		if (!access_of(t, k, &a))
@@ -229,7 +232,8 @@ bool run_plan(struct tr *t, struct run *ret)
 	}
 	if (n < 2)
 		return false;
-	r.align = first;
+	r.align = align;
+	r.first = first;
 	r.lo = lo;
 	r.span = (u32)(hi - lo);
 	r.write = write;

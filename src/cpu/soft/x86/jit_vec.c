@@ -13,13 +13,14 @@
 
 #include "cpu/soft/x86/vec.h"
 
-static void need_one(struct tr *t, struct erm live, s32 load, unsigned code)
+/* Calls @load unless what is at @live is @least or more. */
+static void need_one(struct tr *t, struct erm live, u8 least, s32 load, unsigned code)
 {
 	struct emit *e = &t->e;
 
 	einsn(e, 0, 0x80, 7, live);
-	e8(e, 0);
-	u32 yes = ejcc(e, CC_NE);
+	e8(e, least);
+	u32 yes = ejcc(e, CC_AE);
 	ecall_glue(e, load);
 	leave_as(t, CC_B, code);
 	ehere(e, yes);
@@ -28,15 +29,23 @@ static void need_one(struct tr *t, struct erm live, s32 load, unsigned code)
 void need_live(struct tr *t, unsigned code)
 {
 	if (t->x87)
-		need_one(t, VCPU(x87_live), (s32)offsetof(struct vcpu, jit_x87), code);
-	else if (t->xmm)
-		need_one(t, VCPU(xmm_live), (s32)offsetof(struct vcpu, jit_xmm), code);
+		need_one(t, VCPU(x87_live), 1, (s32)offsetof(struct vcpu, jit_x87), code);
+	if (t->ymm)
+		need_one(t, VCPU(xmm_live), LIVE_YMM, (s32)offsetof(struct vcpu, jit_ymm), code);
+	else if (t->xmm && !t->x87)
+		need_one(t, VCPU(xmm_live), LIVE_XMM, (s32)offsetof(struct vcpu, jit_xmm), code);
+}
+
+void need_ymm(struct tr *t)
+{
+	if (!t->ymm)
+		t->ymm = t->surprise = true;
 }
 
 /* The region uses XMM registers: every way in makes them live. */
 static void need_xmm(struct tr *t)
 {
-	if (!t->xmm && !t->x87)
+	if (!t->xmm && !t->ymm && !t->x87)
 		t->xmm = t->surprise = true;
 }
 
@@ -61,8 +70,7 @@ static int vec_reg(struct tr *t, const ZydisDecodedOperand *o, u8 tmp, int *ret_
 	return use(t, (unsigned)g, tmp);
 }
 
-/* Leaves if the control word at @m would unmask an exception, or set a reserved bit. */
-static void masked_only(struct tr *t, struct erm m, unsigned n, u32 masks, u32 reserved)
+void masked_only(struct tr *t, struct erm m, unsigned n, u32 masks, u32 reserved)
 {
 	struct emit *e = &t->e;
 
@@ -189,14 +197,74 @@ static struct erm at(u8 base, size_t off)
 }
 #define FIELD(base, field) at(base, offsetof(struct vcpu, field))
 
-struct erm xmm_slot(u8 base, unsigned i)
+static struct erm xmm_slot(u8 base, unsigned i)
 {
 	return at(base, offsetof(struct vcpu, c.x.xmm) + i * 16);
 }
 
+/* MOVAPS: 0F 28 and 0F 29 */
+static void all_xmm(struct emit *e, u8 opc, u8 base)
+{
+	for (unsigned i = 0; i < 16; i++)
+		einsn(e, EM_0F, opc, (u8)i, xmm_slot(base, i));
+}
+
+/* VINSERTF128 ymm, ymm, [slot], 1: VEX.256.66.0F3A.W0 18; VEXTRACTF128 [slot], ymm, 1: 19 */
+static void all_upper(struct emit *e, bool load, u8 base)
+{
+	for (unsigned i = 0; i < 16; i++) {
+		e8(e, 0xc4);
+		e8(e, (u8)((i & 8 ? 0 : 0x80) | 0x40 | (base & 8 ? 0 : 0x20) | 3));
+		e8(e, (u8)((~(load ? i : 0) & 15) << 3 | 4 | 1));
+		e8(e, load ? 0x18 : 0x19);
+		edisp(e, (u8)i, base, (s32)(offsetof(struct vcpu, c.x.ymmh) + i * 16));
+		e8(e, 1);
+	}
+}
+
+static void vzeroupper(struct emit *e)
+{
+	ebytes(e, "\xc5\xf8\x77", 3);
+}
+
+/* Jumps if fewer than @least are live. */
+static u32 unless_live(struct emit *e, u8 base, u8 least)
+{
+	einsn(e, 0, 0x80, 7, FIELD(base, xmm_live));
+	e8(e, least);
+	return ejcc(e, CC_B);
+}
+
+void emit_live_save(struct emit *e, u8 base, bool avx)
+{
+	u32 none = unless_live(e, base, LIVE_XMM);
+
+	all_xmm(e, 0x29, base);
+	if (avx) {
+		u32 no_upper = unless_live(e, base, LIVE_YMM);
+		all_upper(e, false, base);
+		vzeroupper(e);
+		ehere(e, no_upper);
+	}
+	ehere(e, none);
+}
+
+void emit_live_load(struct emit *e, u8 base, bool avx)
+{
+	u32 none = unless_live(e, base, LIVE_XMM);
+
+	all_xmm(e, 0x28, base);
+	if (avx) {
+		u32 no_upper = unless_live(e, base, LIVE_YMM);
+		all_upper(e, true, base);
+		ehere(e, no_upper);
+	}
+	ehere(e, none);
+}
+
 /*
- * The two loads are called with RSP 16 below the vcpu; T0 becomes the vcpu.
- * LDMXCSR and STMXCSR: 0F AE /2 and /3; MOVAPS: 0F 28 and 0F 29.
+ * The loads are called with RSP 16 below the vcpu; T0 becomes the vcpu.
+ * LDMXCSR and STMXCSR: 0F AE /2 and /3.
  */
 static u32 check_mxcsr(struct emit *e)
 {
@@ -220,10 +288,9 @@ void emit_xmm_load(struct emit *e)
 	u32 no = check_ok(e, FIELD(T0, sse_ok));
 	u32 unmasked = check_mxcsr(e);
 	einsn(e, EM_0F, 0xae, 2, FIELD(T0, c.x.mxcsr));
-	for (unsigned i = 0; i < 16; i++)
-		einsn(e, EM_0F, 0x28, (u8)i, xmm_slot(T0, i));
+	all_xmm(e, 0x28, T0);
 	einsn(e, 0, 0xc6, 0, FIELD(T0, xmm_live));
-	e8(e, 1);
+	e8(e, LIVE_XMM);
 	e8(e, 0xf8); /* clc */
 	e8(e, 0xc3);
 	ehere(e, no);
@@ -232,11 +299,43 @@ void emit_xmm_load(struct emit *e)
 	e8(e, 0xc3);
 }
 
+/* The lower halves may be live already. */
+void emit_ymm_load(struct emit *e)
+{
+	u32 no[4];
+
+	elea(e, EM_W, T0, VC, -1, 0, 16);
+	einsn(e, 0, 0xf7, 0, FIELD(T0, c.cr4));
+	e32(e, CR4_OSXSAVE);
+	no[0] = ejcc(e, CC_E);
+	einsn(e, 0, 0x8b, T1, FIELD(T0, c.xcr0));
+	einsn(e, 0, 0xf7, 2, er(T1)); /* not */
+	einsn(e, 0, 0xf7, 0, er(T1)); /* test */
+	e32(e, XCR0_SSE | XCR0_AVX);
+	no[1] = ejcc(e, CC_NE);
+	u32 dead = unless_live(e, T0, LIVE_XMM);
+	u32 lower = ejmp(e);
+	ehere(e, dead);
+	no[2] = check_ok(e, FIELD(T0, sse_ok));
+	no[3] = check_mxcsr(e);
+	einsn(e, EM_0F, 0xae, 2, FIELD(T0, c.x.mxcsr));
+	all_xmm(e, 0x28, T0);
+	ehere(e, lower);
+	all_upper(e, true, T0);
+	einsn(e, 0, 0xc6, 0, FIELD(T0, xmm_live));
+	e8(e, LIVE_YMM);
+	e8(e, 0xf8); /* clc */
+	e8(e, 0xc3);
+	for (unsigned i = 0; i < ARRAY_LEN(no); i++)
+		ehere(e, no[i]);
+	e8(e, 0xf9); /* stc */
+	e8(e, 0xc3);
+}
+
 static void emit_xmm_store(struct emit *e, u8 base)
 {
 	einsn(e, EM_0F, 0xae, 3, FIELD(base, c.x.mxcsr));
-	for (unsigned i = 0; i < 16; i++)
-		einsn(e, EM_0F, 0x29, (u8)i, xmm_slot(base, i));
+	all_xmm(e, 0x29, base);
 }
 
 /* FXSAVE64 and FXRSTOR64: REX.W 0F AE /0 and /1. */
@@ -257,9 +356,9 @@ void emit_x87_load(struct emit *e)
 	ehere(e, dead);
 	no[2] = check_ok(e, FIELD(T0, sse_ok));
 	no[3] = check_mxcsr(e);
-	einsn(e, EM_W | EM_0F, 0xae, 1, FIELD(T0, c.x));
-	einsn(e, 0, 0xc6, 0, FIELD(T0, xmm_live));
-	e8(e, 1);
+	einsn(e, EM_W | EM_0F, 0xae, 1, FIELD(T0, c.x)); /* upper halves stay */
+	einsn(e, 0, 0x80, 1, FIELD(T0, xmm_live));	 /* or */
+	e8(e, LIVE_XMM);
 	einsn(e, 0, 0xc6, 0, FIELD(T0, x87_live));
 	e8(e, 1);
 	e8(e, 0xf8); /* clc */
@@ -271,11 +370,14 @@ void emit_x87_load(struct emit *e)
 }
 
 /* Vector state goes back to memory. RAX is free. */
-void emit_vec_store(struct emit *e)
+void emit_vec_store(struct emit *e, bool avx)
 {
-	einsn(e, 0, 0x80, 7, VCPU(xmm_live));
-	e8(e, 0);
-	u32 dead = ejcc(e, CC_E);
+	u32 dead = unless_live(e, VC, LIVE_XMM);
+	if (avx) {
+		u32 no_upper = unless_live(e, VC, LIVE_YMM);
+		all_upper(e, false, VC);
+		ehere(e, no_upper);
+	}
 	einsn(e, 0, 0x80, 7, VCPU(x87_live));
 	e8(e, 0);
 	u32 sse_only = ejcc(e, CC_E);
@@ -294,6 +396,8 @@ void emit_vec_store(struct emit *e)
 	ehere(e, sse_only);
 	emit_xmm_store(e, VC);
 	ehere(e, done);
+	if (avx)
+		vzeroupper(e);
 	einsn(e, EM_0F, 0xae, 2, VCPU(host_mxcsr));
 	einsn(e, 0, 0xc6, 0, VCPU(xmm_live));
 	e8(e, 0);

@@ -180,8 +180,6 @@ enum sys {
 	Y_XSAVEOPT,
 	Y_XSAVEC,
 	Y_XRSTOR,
-	Y_LZCNT,
-	Y_TZCNT,
 	Y_COUNT,
 };
 const struct op *op_stac(struct vcpu *v, const struct op *op);
@@ -230,9 +228,8 @@ const struct op *op_shlx(struct vcpu *v, const struct op *op);
 const struct op *op_shrx(struct vcpu *v, const struct op *op);
 const struct op *op_movbe_load(struct vcpu *v, const struct op *op);
 const struct op *op_movbe_store(struct vcpu *v, const struct op *op);
-/* Not handlers: what Y_LZCNT and Y_TZCNT do. imm: bytes. */
-void bmi_lzcnt(struct vcpu *v, const struct op *op);
-void bmi_tzcnt(struct vcpu *v, const struct op *op);
+const struct op *op_lzcnt(struct vcpu *v, const struct op *op);
+const struct op *op_tzcnt(struct vcpu *v, const struct op *op);
 
 /* --- shared by handler files ------------------------------------------------------------------ */
 

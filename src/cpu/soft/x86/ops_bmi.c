@@ -204,9 +204,9 @@ const struct op *op_shrx(struct vcpu *v, const struct op *op)
 #define COUNT_ASM(insn, T, d, m)                                                                   \
 	__asm__(OLD insn " %[a], %[x]" SAVE : [x] "=&r"(d), "=&a"(ax) : [a] "r"((T)m), FLAGS : "cc")
 #define DEF_COUNT(name)                                                                            \
-	void bmi_##name(struct vcpu *v, const struct op *op)                                       \
+	const struct op *op_##name(struct vcpu *v, const struct op *op)                            \
 	{                                                                                          \
-		unsigned n = (unsigned)op->imm;                                                    \
+		unsigned n = op->aux;                                                              \
 		u64 m = rm_read(v, op, n), d;                                                      \
 		u16 d2;                                                                            \
 		u32 d4, ax;                                                                        \
@@ -221,6 +221,7 @@ const struct op *op_shrx(struct vcpu *v, const struct op *op)
 		}                                                                                  \
 		put_flags(v, ax);                                                                  \
 		set_reg(v, op->src, n, d);                                                         \
+		NEXT;                                                                              \
 	}
 DEF_COUNT(lzcnt)
 DEF_COUNT(tzcnt)

@@ -588,15 +588,6 @@ static int sys_mov_to_seg(struct vcpu *v, const struct op *op)
 	return 0;
 }
 
-static int sys_count(struct vcpu *v, const struct op *op)
-{
-	if (op->aux == Y_LZCNT)
-		bmi_lzcnt(v, op);
-	else
-		bmi_tzcnt(v, op);
-	return 0;
-}
-
 /* --- state images
  * ---------------------------------------------------------------------------------------- */
 
@@ -706,8 +697,6 @@ static const sys_fn sys_table[Y_COUNT] = {
 	[Y_XSAVEOPT] = sys_xsave,
 	[Y_XSAVEC] = sys_xsave,
 	[Y_XRSTOR] = sys_xsave,
-	[Y_LZCNT] = sys_count,
-	[Y_TZCNT] = sys_count,
 };
 
 const struct op *op_sys(struct vcpu *v, const struct op *op)

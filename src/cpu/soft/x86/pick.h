@@ -100,6 +100,6 @@ void pick_vec(struct pick *p);
 /* pick_vex.c */
 void pick_vex(struct pick *p); /* what is VEX-encoded */
 void pick_movbe(struct pick *p, unsigned arg);
-void pick_count(struct pick *p, unsigned y); /* Y_LZCNT, Y_TZCNT */
+void pick_count(struct pick *p, unsigned trailing);
 
 #endif

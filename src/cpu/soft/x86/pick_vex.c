@@ -58,16 +58,12 @@ void pick_movbe(struct pick *p, unsigned arg)
 	p->op->fn = store ? op_movbe_store : op_movbe_load;
 }
 
-/*
- * LZCNT and TZCNT end their block and have the handler of system instructions: to a decoder that is
- * not told of the CPU model, as the translator's, they look like BSR and BSF.
- */
-void pick_count(struct pick *p, unsigned y)
+void pick_count(struct pick *p, unsigned trailing)
 {
 	p->op->src = reg_off(p->o[0].reg.value);
 	set_rm(p, &p->o[1]);
-	p->op->imm = p->o[0].size / 8;
-	pick_sys(p, y);
+	p->op->aux = (u8)(p->o[0].size / 8);
+	p->op->fn = trailing ? op_tzcnt : op_lzcnt;
 }
 
 /* --- vectors ---------------------------------------------------------------------------------- */

@@ -82,6 +82,7 @@ enum code_mode { CODE_16, CODE_32, CODE_64 };
 struct block_link {
 	const void *to_code;		  /* the target's code, or `resolve` */
 	const void *resolve;		  /* host code that asks for the link to be made */
+	const void *look_up;		  /* host code that looks the target up */
 	gpa_t gpa;			  /* of the target */
 	struct block *to;		  /* once it is made */
 	struct block_link *next, **prevp; /* among the links to `to` */
@@ -171,6 +172,9 @@ enum vcpu_exit {
 	VCPU_EXITS,
 };
 
+/* Of the vector registers the host's are the guest's: none, XMM, YMM. */
+enum live_xmm { LIVE_NONE, LIVE_XMM, LIVE_YMM = LIVE_XMM | 2 };
+
 struct vcpu {
 	struct x86_cpu c; /* first: handlers and thunks use either pointer */
 
@@ -181,19 +185,21 @@ struct vcpu {
 	u64 total;	       /* instructions of earlier turns */
 	u64 sti_at;	       /* vcpu_count just after the last STI that set IF */
 	const struct block *cur;
-	u64 jc_salt[2];	      /* for addresses of the lower and upper half */
-	u64 jit_salt;	      /* the one for the half that RIP is in, while host code runs */
-	const void *jit_exit; /* where host code leaves */
-	const void *jit_x87;  /* the same for the x87 state, with it the XMM registers */
-	const void *jit_miss; /* host code that enters a translation into the TLB */
-	const void *jit_xmm;  /* host code that makes the guest's XMM registers the host's */
-	const void *jit_next; /* host code that goes on at the RIP in a register, by way of C */
-	const void
-		*jit_resume; /* where host code goes on after one instruction of the other tier */
+	u64 jc_salt[2]; /* for addresses of the lower and upper half */
+	u64 jit_salt;	/* the one for the half that RIP is in, while host code runs */
+	/* Host code: see jit_priv.h. */
+	const void *jit_exit;	/* where it leaves */
+	const void *jit_x87;	/* makes the guest's x87 and XMM registers the host's */
+	const void *jit_ymm;	/* YMM ones */
+	const void *jit_xmm;	/* XMM ones */
+	const void *jit_miss;	/* enters a translation into the TLB */
+	const void *jit_lookup; /* goes on at the RIP in a register */
+	const void *jit_next;	/* the same by way of C */
+	const void *jit_resume; /* behind one instruction of the other tier */
 	u64 jit_tmp;
 	u64 host_rsp; /* of C, while host code runs */
 	u32 host_mxcsr;
-	u8 xmm_live; /* they are, until host code is left */
+	u8 xmm_live; /* enum live_xmm, until host code is left */
 	u8 x87_live; /* and so is the x87 state */
 
 	bool alone;    /* running one instruction by itself: devices may be touched */
@@ -337,6 +343,9 @@ void blocks_flush_all(struct soft *s);
  * becomes an op that raises #UD (or #GP if longer than 15 bytes).
  */
 struct compiler;
+struct ZydisDecoder_;
+/* The decoder for 64-bit code of the CPU model. */
+const struct ZydisDecoder_ *compiler_decoder(const struct compiler *k);
 int compiler_new(struct compiler **ret);
 void compiler_free(struct compiler *k);
 unsigned compile_block(struct vcpu *v, const u8 *bytes, unsigned avail, struct op *ops,
