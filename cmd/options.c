@@ -96,9 +96,9 @@ static int parse_long(const struct option_def *defs, int argc, char **argv, int 
 		return err_set(e, -EINVAL, "--%s takes no argument", d->name);
 	if (value)
 		value++;
-	else if (d->arg && *i + 1 < argc)
+	else if (d->arg && *d->arg != '[' && *i + 1 < argc)
 		value = argv[++*i];
-	if (d->arg && !value)
+	if (d->arg && *d->arg != '[' && !value)
 		return err_set(e, -EINVAL, "--%s needs an argument: %s", d->name, d->arg);
 	return fn(opaque, d->id, value, e);
 }
@@ -115,7 +115,7 @@ static int parse_short(const struct option_def *defs, int argc, char **argv, int
 			d++;
 		if (!d->name)
 			return err_set(e, -EINVAL, "unknown option -%c; --help lists them all", *p);
-		if (!d->arg) {
+		if (!d->arg || *d->arg == '[') {
 			r = fn(opaque, d->id, NULL, e);
 			continue;
 		}
@@ -148,6 +148,14 @@ int options_parse(const struct option_def *defs, int argc, char **argv, option_f
 	return argc;
 }
 
+static int print_head(char *ret, size_t size, const char *key, const struct option_def *d)
+{
+	if (d->arg && *d->arg == '[') /* [X] is written --name[=X] */
+		return snprintf(ret, size, " %3s --%s[=%s", key, d->name, d->arg + 1);
+	return snprintf(ret, size, " %3s --%s%s%s", key, d->name, d->arg ? " " : "",
+			d->arg ? d->arg : "");
+}
+
 void options_print(const struct option_def *defs)
 {
 	for (const struct option_def *d = defs; d->name; d++) {
@@ -157,8 +165,7 @@ void options_print(const struct option_def *defs)
 
 		if (d->key)
 			snprintf(key, sizeof(key), "-%c,", d->key);
-		n = snprintf(head, sizeof(head), " %3s --%s%s%s", key, d->name, d->arg ? " " : "",
-			     d->arg ? d->arg : "");
+		n = print_head(head, sizeof(head), key, d);
 		printf("%-*s", HELP_COLUMN, head);
 		if (n >= HELP_COLUMN)
 			printf("\n%*s", HELP_COLUMN, "");

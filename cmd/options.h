@@ -10,7 +10,8 @@
 struct option_def {
 	const char *name; /* without the dashes; NULL ends the list */
 	char key;	  /* the short form, or 0 */
-	const char *arg;  /* what its argument is called; NULL: it takes none */
+	/* What its argument is called; NULL: it takes none; "[...": only behind '=', if at all. */
+	const char *arg;
 	const char *help; /* lines separated by '\n' */
 	int id;		  /* the command's own number for it, > 0 */
 };

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "connect.h"
+#include "exec.h"
 #include "kernel.h"
 #include "options.h"
 #include "run.h"
@@ -20,6 +22,8 @@ static const struct command {
 	const char *help;
 } commands[] = {
 	{ "run", cmd_run, "boots a kernel; runs a command in it, or gives its console" },
+	{ "exec", cmd_exec, "runs a command in a guest that is running already" },
+	{ "connect", cmd_connect, "standard input and output to a vsock port of a guest" },
 	{ "kernel", cmd_kernel, "lists, fetches and removes cached kernels" },
 	{ "topo", cmd_topo, "shows what a CPU topology means, and lists the presets" },
 };

@@ -12,6 +12,7 @@
 
 #include "base/values.h"
 #include "options.h"
+#include "vm/ctl.h"
 #include "vm/run.h"
 
 #define LIST_MAX 128u
@@ -48,6 +49,7 @@ enum {
 	OPT_VERBOSE,
 	OPT_VIRTIO_CMDLINE,
 	OPT_SERIAL_PORT,
+	OPT_NAME,
 	OPT_HELP,
 	OPT_DEVICE, /* + index in vm_dev_kinds; the last */
 };
@@ -119,6 +121,8 @@ static const struct option_def options[] = {
 	  "the command's bytes stay on a serial port; default: a virtio port,\n"
 	  "much faster, if the kernel has the drivers",
 	  OPT_SERIAL_PORT },
+	{ "name", 0, "NAME",
+	  "what `orrery exec` and `connect` call this VM; default: the process\nnumber", OPT_NAME },
 	{ "help", 'h', NULL, "this list", OPT_HELP },
 	{ 0 },
 };
@@ -353,6 +357,9 @@ static int run_option(void *opaque, int id, const char *v, struct err *e)
 	case OPT_SERIAL_PORT:
 		c->serial_port = true;
 		return 0;
+	case OPT_NAME:
+		c->name = v;
+		return ctl_check_name(v, e);
 	default:
 		a->help = true;
 		return 0;

@@ -104,6 +104,7 @@ enum wire_how {
  * Unknown keys are an error: an old init must not run half of what it was asked for.
  */
 #define WIRE_SPEC_MAGIC "orrery-spec 1"
+#define WIRE_SPEC_MAX 131072 /* bytes, where it comes over a stream */
 #define WIRE_DIR "/.orrery"
 #define WIRE_SPEC_FILE WIRE_DIR "/spec"
 /*
@@ -115,11 +116,21 @@ enum wire_how {
  *					makes it the root. Before all other lines.
  *	net MAC ADDR/BITS GATEWAY DNS METRIC	up with the network card of that address; "-" for what
  *		it does not get; DNS goes into /etc/resolv.conf unless that was packed
+ *	agent PORT	runs commands for whoever connects from the host to this vsock port
  */
 #define WIRE_SETUP_FILE WIRE_DIR "/setup"
 #define WIRE_MODULES_FILE WIRE_DIR "/modules" /* paths, one a line, in load order */
 #define WIRE_LATER_FILE WIRE_DIR "/later"     /* the same, of what the virtio port needs */
 #define WIRE_MOVE_AFTER 65536		      /* bytes of a command's that make it worth while */
+
+/*
+ * The guest's agent, on a vsock port that only privileged processes of the guest can take. Each
+ * connection from the host (and from nobody else) runs one command: the host sends u32 length and a
+ * spec as above, whose "exec" without a '/' is looked for in the PATH of its environment and which
+ * inherits environment and directory of the VM's command; then both speak the command port's
+ * frames. A connection that is lost hangs its command up (SIGHUP).
+ */
+#define WIRE_AGENT_PORT 997
 
 static inline void wire_put16(uint8_t *p, unsigned v)
 {

@@ -101,6 +101,18 @@ void relay_run(struct port *p, const struct spec *s, struct outcome *ret);
 void outcome_fail(struct outcome *o, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/*
+ * agent.c: the directive "agent" of WIRE_SETUP_FILE. @s (borrowed) is the VM's own spec, whose
+ * environment and directory commands inherit.
+ */
+void agent_inherit(const struct spec *s);
+int agent_start(char **words);
+/* Reads a request from @fd and completes it. 0 or negative errno. */
+int agent_request(int fd, struct spec *ret);
+
+/* init.c: one command for whoever is at the other end of @fd, which sends what it is. */
+void serve(int fd);
+
 /* init.c: words for a person, to the host through the port if it is open, else to the console. */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -10,7 +10,8 @@
  * As process 1 it never returns: whatever fails, it says so and switches off.
  *
  * `init --port FD --spec FILE` runs only the command's part, as an ordinary process on the host
- * over an inherited socket: so the real relay is tested without a guest.
+ * over an inherited socket: so the real relay is tested without a guest. `init --agent FD` is the
+ * agent's part for one connection.
  */
 #include "guest.h"
 
@@ -125,6 +126,25 @@ static void run_command(const struct spec *s)
 	report(&o);
 }
 
+void serve(int fd)
+{
+	struct outcome o = { 0 };
+	struct spec s;
+	int err;
+
+	port.fd = fd;
+	port.n_in = 0;
+	hello();
+	err = agent_request(fd, &s);
+	if (!err) {
+		ready(WIRE_WINDOW);
+		run_command(&s);
+		return;
+	}
+	outcome_fail(&o, -err, "cannot read what to run");
+	report(&o);
+}
+
 /*
  * The device behind /dev/console, which cannot itself be a controlling terminal: the last name in
  * sysfs's list is the one that /dev/console means (Documentation/ABI/testing/sysfs-tty).
@@ -220,8 +240,16 @@ static int run_on_host(int argc, char **argv)
 {
 	struct spec s;
 
+	if (argc == 3 && !strcmp(argv[1], "--agent")) {
+		int fd = atoi(argv[2]);
+
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		serve(fd);
+		return 0;
+	}
 	if (argc != 5 || strcmp(argv[1], "--port") != 0 || strcmp(argv[3], "--spec") != 0) {
-		say("usage: init --port FD --spec FILE (or as process 1, without arguments)");
+		say("usage: init --port FD --spec FILE, or init --agent FD; or as process 1, without "
+		    "arguments");
 		return 2;
 	}
 	port.fd = atoi(argv[2]);
@@ -304,6 +332,7 @@ static void boot(void)
 	if (s.port)
 		connect_port(&s, err);
 	setup_identity(&s);
+	agent_inherit(&s);
 	setup_lines();
 	if (!s.exec || !s.port)
 		run_on_console(&s);

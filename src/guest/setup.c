@@ -217,6 +217,7 @@ static const struct directive {
 	{ "mount", 4, do_mount },
 	{ "root", 3, do_root },
 	{ "net", 5, setup_net },
+	{ "agent", 1, agent_start },
 };
 
 static int hex(char c)

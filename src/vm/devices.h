@@ -35,7 +35,11 @@ struct vm_dev_host {
 struct vm_dev_kind {
 	const char *name; /* the option without its dashes, and in messages */
 	char key;	  /* its short form, or 0 */
-	const char *arg;  /* what its argument is called; NULL: it takes none */
+	/*
+	 * What its argument is called; NULL: it takes none. One that begins with '[' may be left
+	 * out: it is given behind '=' only.
+	 */
+	const char *arg;
 	const char *help; /* for --help: lines separated by '\n' */
 	unsigned max;	  /* how many a VM may have; 0: as many as there are slots */
 	/* Names of the modules that a guest needs besides virtio_mmio, NULL-terminated. */
@@ -79,6 +83,7 @@ extern const struct vm_dev_kind vm_dev_hvc;
 extern const struct vm_dev_kind vm_dev_net;
 /* Not in the list, no option: prepare.c adds it, and it comes behind all others. */
 extern const struct vm_dev_kind vm_dev_port;
+extern const struct vm_dev_kind vm_dev_vsock;
 
 struct vm_dev {
 	const struct vm_dev_kind *kind;

@@ -11,9 +11,11 @@
  */
 #include "vm/run.h"
 
+#include "vm/ctl.h"
 #include "vm/prepare.h"
 #include "vm/session.h"
 #include "vm/term.h"
+#include "vm/vsock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -288,6 +290,18 @@ static int open_console(const struct vm_cfg *cfg, struct err *e, int *ret)
 	return *ret < 0 ? err_sys(e, -errno, "--console %s", cfg->console) : 0;
 }
 
+/* Where other processes find the VM, if there is something to find or it has a name. */
+static int open_ctl(const struct vm_cfg *cfg, const struct prepared *p, struct session *s,
+		    struct err *e, struct ctl **ret)
+{
+	struct ctl_cfg cc = { .name = cfg->name,
+			      .gate = session_gate(s),
+			      .devs = cfg->devs,
+			      .agent = p->linux_guest && !cfg->initrd };
+
+	return cfg->name || vm_has_vsock(cfg->devs) ? ctl_new(&cc, e, ret) : 0;
+}
+
 /* From the prepared parts to the end, with the terminal as it was afterwards. */
 static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 begun,
 			struct err *e, struct vm_result *r)
@@ -311,6 +325,7 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 	struct session *s = NULL;
 	struct machine *m = NULL;
 	struct traces traces = { 0 };
+	struct ctl *ctl = NULL;
 	enum engine_exit why;
 	int rc = open_console(cfg, e, &sc.console_fd);
 
@@ -318,6 +333,8 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 		rc = session_new(&sc, e, &s);
 	if (rc == 0)
 		rc = open_traces(cfg, e, &traces);
+	if (rc == 0)
+		rc = open_ctl(cfg, p, s, e, &ctl);
 	if (rc == 0)
 		rc = new_machine(cfg, p, s, &traces, e, &m);
 	if (rc == 0 && terminal && (cfg->tty || !cfg->argv))
@@ -342,6 +359,7 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 out:
 	session_close(s);
 	machine_free(m);
+	ctl_free(ctl);
 	session_free(s);
 	close_traces(&traces);
 	if (sc.console_fd >= 0)

@@ -54,6 +54,7 @@ struct vm_cfg {
 	bool serial_port;	    /* the command port stays on the serial port */
 	bool virtio_cmdline;	    /* name them on the command line instead of in ACPI */
 
+	const char *name;    /* by which other processes find it (vm/ctl.h); NULL: its number */
 	const char *console; /* a file for what the guest's console says; NULL: none */
 	bool verbose;	     /* the kernel's messages on err_fd */
 	bool interactive;    /* the command reads from a terminal */
