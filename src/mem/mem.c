@@ -241,6 +241,47 @@ int mem_fill(struct mem *m, gpa_t gpa, u8 byte, size_t len)
 	return 0;
 }
 
+static bool is_ram(const struct mem *m, gpa_t gpa, u64 len)
+{
+	while (len) {
+		unsigned i = find(m, gpa);
+		u64 room;
+
+		if (i == m->n || m->r[i].window)
+			return false;
+		room = m->r[i].size - (gpa - m->r[i].base);
+		if (len <= room)
+			return true;
+		gpa += room;
+		len -= room;
+	}
+	return true;
+}
+
+int mem_release(struct mem *m, gpa_t gpa, u64 len)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), n;
+	gpa_t at = ALIGN_UP(gpa, GUEST_PAGE_SIZE), end = (gpa + len) & ~(GUEST_PAGE_SIZE - 1);
+
+	if (gpa + len < gpa || !is_ram(m, gpa, len))
+		return -EFAULT;
+	if (at < gpa || at >= end)
+		return 0;
+	if (m->written)
+		m->written(m->written_opaque, at, end - at);
+	for (u64 left = end - at; left; at += n, left -= n) {
+		u8 *p = chunk(m, at, left, &n);
+
+		/*
+		 * The host drops private anonymous memory for zeros. What it cannot drop (its own
+		 * pages are larger, or it has locked them) is cleared: the guest sees no difference.
+		 */
+		if ((((uintptr_t)p | n) & (page - 1)) || madvise(p, n, MADV_DONTNEED) < 0)
+			memset(p, 0, n);
+	}
+	return 0;
+}
+
 void *mem_ptr(struct mem *m, gpa_t gpa, size_t len)
 {
 	unsigned i = find(m, gpa);

@@ -69,6 +69,13 @@ void mem_set_observer(struct mem *m, void (*written)(void *opaque, gpa_t gpa, si
 void mem_wrote(struct mem *m, gpa_t gpa, size_t len);
 
 /*
+ * Gives the host back what is behind the whole pages of [@gpa, @gpa+@len), which read as zeros from
+ * now on (the observer is told) and cost nothing until they are written. Their host address stays.
+ * 0, or -EFAULT if any byte of the range is not RAM or is in a window; nothing is released then.
+ */
+int mem_release(struct mem *m, gpa_t gpa, u64 len) attr_nodiscard;
+
+/*
  * A digest of RAM contents: XXH3-128 over (address, page) of every page that is not all zero, in
  * address order. Pages never touched are not read.
  */

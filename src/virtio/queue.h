@@ -91,6 +91,15 @@ u32 vq_generation(const struct vq *q);
 /* Whether the chain's queue has been reset since it was popped. */
 bool vq_chain_stale(const struct vq_chain *c);
 
+/*
+ * The guest address of piece @i of the device-writable part: for a balloon, to which buffers are
+ * pages rather than bytes.
+ */
+static inline gpa_t vq_chain_in_gpa(const struct vq_chain *c, unsigned i)
+{
+	return c->gpa[c->n_out + i];
+}
+
 /* All or nothing: 0, or -EMSGSIZE if [@off, @off+@len) exceeds the device-readable part. */
 int vq_chain_read(const struct vq_chain *c, size_t off, void *dst, size_t len) attr_nodiscard;
 /* The same into the device-writable part. Only on the VM's thread: workers use iov_write(c->in). */

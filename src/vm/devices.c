@@ -12,7 +12,8 @@
 #include <string.h>
 
 const struct vm_dev_kind *const vm_dev_kinds[] = {
-	&vm_dev_rng, &vm_dev_disk, &vm_dev_share, &vm_dev_hvc, &vm_dev_net, &vm_dev_vsock, NULL,
+	&vm_dev_rng,	 &vm_dev_disk, &vm_dev_share, &vm_dev_hvc,
+	&vm_dev_balloon, &vm_dev_net,  &vm_dev_vsock, NULL,
 };
 
 static unsigned rank(const struct vm_dev_kind *kind)

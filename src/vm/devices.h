@@ -80,6 +80,7 @@ extern const struct vm_dev_kind vm_dev_rng;
 extern const struct vm_dev_kind vm_dev_disk;
 extern const struct vm_dev_kind vm_dev_share;
 extern const struct vm_dev_kind vm_dev_hvc;
+extern const struct vm_dev_kind vm_dev_balloon;
 extern const struct vm_dev_kind vm_dev_net;
 /* Not in the list, no option: prepare.c adds it, and it comes behind all others. */
 extern const struct vm_dev_kind vm_dev_port;
