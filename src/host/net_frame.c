@@ -168,8 +168,11 @@ u32 net_flow(const u8 *head, size_t len)
 	}
 	if ((proto == PROTO_TCP || proto == PROTO_UDP) && len >= l4 + 4)
 		h ^= get16(head + l4) ^ get16(head + l4 + 2);
-	h = (h ^ proto) * 0x9e3779b1u;
-	h ^= h >> 15;
+	/* Every bit of the input changes the low ones, which pick a slot. */
+	h ^= proto ^ h >> 16;
+	h = (h ^ h >> 8) * 0x9e3779b1u;
+	h = (h ^ h >> 15) * 0x85ebca6bu;
+	h ^= h >> 13;
 	return h ? h : 1;
 }
 
