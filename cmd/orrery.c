@@ -12,6 +12,7 @@
 #include "kernel.h"
 #include "options.h"
 #include "run.h"
+#include "shell.h"
 #include "topo.h"
 
 #define FAILED 125
@@ -24,6 +25,7 @@ static const struct command {
 	{ "run", cmd_run, "boots a kernel; runs a command in it, or gives its console" },
 	{ "exec", cmd_exec, "runs a command in a guest that is running already" },
 	{ "connect", cmd_connect, "standard input and output to a vsock port of a guest" },
+	{ "shell", cmd_shell, "an interactive shell in a guest, as on a terminal of its own" },
 	{ "kernel", cmd_kernel, "lists, fetches and removes cached kernels" },
 	{ "topo", cmd_topo, "shows what a CPU topology means, and lists the presets" },
 };
