@@ -112,6 +112,8 @@ static bool w_widens(const ZydisDecodedInstruction *in)
 	case ZYDIS_MNEMONIC_VCVTSD2SI:
 	case ZYDIS_MNEMONIC_VCVTTSS2SI:
 	case ZYDIS_MNEMONIC_VCVTTSD2SI:
+	case ZYDIS_MNEMONIC_VPCMPESTRI: /* the lengths in EAX and EDX */
+	case ZYDIS_MNEMONIC_VPCMPESTRM:
 		return true;
 	default:
 		return false;
