@@ -44,6 +44,19 @@ def signals(orrery, scratch):
         cli.expect_in("standard error", b"instructions", err)
 
 
+def idle(orrery, scratch):
+    """So do they where nothing ever executes and the clock only jumps from tick to tick."""
+    for clock in ("virtual", "real"):
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            p = subprocess.Popen([orrery, *ARGS, guest(scratch, cli.CODE_IDLE), "--clock", clock],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE)
+            p.stdout.read(6)
+            p.send_signal(sig)
+            p.communicate(timeout=30)
+            cli.expect("status", p.returncode, 128 + sig)
+
+
 def console_file(orrery, scratch):
     """Input from a file: all of it, in order, and the same run every time."""
     data = bytes(i % 251 for i in range(5000)).replace(b"q", b"Q") + b"q"
@@ -124,4 +137,5 @@ def on_terminal(orrery, scratch):
     cli.expect("SIGTERM", t.end()[0], 128 + signal.SIGTERM)
 
 
-cli.main([ends, signals, console_file, console_pipe, broken_output, blocked_output, on_terminal])
+cli.main([ends, signals, idle, console_file, console_pipe, broken_output, blocked_output,
+          on_terminal])
