@@ -294,6 +294,22 @@ static void make_mac(struct net_dev *d, u64 seed)
 	d->mac[5] = (u8)((d->mac[5] & 0xe0) | (d->index & 0x1f));
 }
 
+/* Two cards with one address: neither would work, and why would be hard to see. */
+static int check_mac(const struct net_dev *d, const struct vm_devs *all, struct err *e)
+{
+	for (unsigned i = 0; all && i < all->n; i++) {
+		const struct net_dev *x = all->dev[i].dev;
+
+		if (all->dev[i].kind == &vm_dev_net && x != d && x->has_mac && d->has_mac &&
+		    !memcmp(x->mac, d->mac, 6))
+			return err_set(e, -EINVAL,
+				       "--net %s: mac=%02x:%02x:%02x:%02x:%02x:%02x is given twice",
+				       d->opt, d->mac[0], d->mac[1], d->mac[2], d->mac[3],
+				       d->mac[4], d->mac[5]);
+	}
+	return 0;
+}
+
 static void text_of(char *ret, size_t size, u32 addr, const char *after)
 {
 	snprintf(ret, size, "%u.%u.%u.%u%s", addr >> 24, addr >> 16 & 255, addr >> 8 & 255,
@@ -345,6 +361,8 @@ static int net_open(void *dev, const struct vm_dev_host *host, struct err *e)
 
 	d->index = host->index;
 	network = NETWORK + (d->index << 8);
+	if (check_mac(d, host->all, e) < 0)
+		return -EINVAL;
 	if (!d->has_mac)
 		make_mac(d, host->seed);
 	if (!d->pairs)
