@@ -202,7 +202,7 @@ static int open_one(struct guest *g, enum soft_tier tier)
 		.clock = SOFT_CLOCK_VIRTUAL,
 		.mips = 1000,
 		.tier = tier,
-		.code_cache = 8 << 20, /* filled up now and then */
+		.code_cache = 1 << 20, /* its segments are emptied all the time */
 		.cr4_allowed = CR4_PAE | CR4_PSE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT |
 			       CR4_FSGSBASE | CR4_SMEP | CR4_SMAP,
 		.xcr0_allowed = 3,

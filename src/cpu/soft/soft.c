@@ -394,6 +394,7 @@ static int soft_alloc(struct soft *s)
 		mem_region_get(s->cfg.mem, mem_region_count(s->cfg.mem) - 1);
 
 	s->n_pages = (last->base + last->size) >> GUEST_PAGE_SHIFT;
+	s->block_max = s->cfg.block_cache ? s->cfg.block_cache : SOFT_BLOCK_CACHE_DEFAULT;
 	s->page_code = calloc(s->n_pages, sizeof(*s->page_code));
 	s->hash = calloc(1u << BLOCK_HASH_BITS, sizeof(*s->hash));
 	s->cpu = calloc(s->cfg.ncpus, sizeof(*s->cpu));
@@ -482,6 +483,19 @@ void soft_free(struct soft *s)
 	free(s);
 }
 
+int soft_fork_child(struct soft *s)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		return -errno;
+	close(s->kick_fd);
+	s->kick_fd = fd;
+	if (s->jit)
+		jit_fork_child(s->jit);
+	return vec_fork_child(s->vec);
+}
+
 struct gclock *soft_gclock(struct soft *s)
 {
 	return &s->clk;
@@ -551,6 +565,14 @@ void soft_digest(struct soft *s, void (*add)(void *h, const void *p, size_t n), 
 	add(h, &s->insns, sizeof(s->insns));
 }
 
+/* All that stands for guest code in some form, with the tables that find it; not malloc's overhead. */
+static u64 translator_bytes(const struct soft *s, const struct jit_stats *js)
+{
+	return s->block_bytes + js->code_held + js->region_bytes + js->other_bytes +
+	       vec_stats(s->vec).code_bytes + (sizeof(*s->hash) << BLOCK_HASH_BITS) +
+	       s->n_pages * sizeof(*s->page_code);
+}
+
 void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val), void *o)
 {
 	static const char *const exit_name[VCPU_EXITS] = {
@@ -581,6 +603,7 @@ void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val)
 	line(o, "blocks_decoded", s->stat.blocks);
 	line(o, "instructions_decoded", s->stat.decoded);
 	line(o, "blocks_invalidated", s->stat.invalidated);
+	line(o, "blocks_swept", s->stat.swept);
 	line(o, "blocks_live", s->n_blocks);
 	line(o, "block_bytes", s->block_bytes);
 	line(o, "block_lookups", jc);
@@ -602,6 +625,9 @@ void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val)
 		line(o, "blocks_refused", js.refused);
 		line(o, "code_bytes", js.code_bytes);
 		line(o, "region_bytes", js.region_bytes);
-		line(o, "code_flushes", js.flushes);
+		line(o, "code_evictions", js.evictions);
+		line(o, "regions_evicted", js.evicted);
+		line(o, "code_evict_ns_max", js.evict_ns_max);
+		line(o, "translator_bytes", translator_bytes(s, &js));
 	}
 }

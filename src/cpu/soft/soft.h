@@ -24,6 +24,7 @@ enum soft_clock { SOFT_CLOCK_VIRTUAL, SOFT_CLOCK_REAL };
 enum soft_tier { SOFT_TIER_MIX, SOFT_TIER_INTERP, SOFT_TIER_JIT };
 
 #define SOFT_CODE_CACHE_DEFAULT (64ull << 20)
+#define SOFT_BLOCK_CACHE_DEFAULT (256ull << 20)
 
 struct soft_cfg {
 	unsigned ncpus;	 /* 1..252 */
@@ -34,6 +35,7 @@ struct soft_cfg {
 	u64 seed; /* varies turn lengths and their order; 0: fixed */
 	enum soft_tier tier;
 	u64 code_cache;	 /* bytes of translated code; 0: SOFT_CODE_CACHE_DEFAULT */
+	u64 block_cache; /* bytes of decoded code; 0: SOFT_BLOCK_CACHE_DEFAULT */
 	FILE *code_dump; /* translated code is written here as it is made, or NULL */
 	FILE *perf_map;	 /* the same for perf: /tmp/perf-PID.map */
 	u64 cr4_allowed, xcr0_allowed, phys_mask;
@@ -86,6 +88,14 @@ u64 soft_insns(const struct soft *s); /* executed so far, all vCPUs */
 
 /* Feeds all vCPU state into a hash, in a fixed order. */
 void soft_digest(struct soft *s, void (*add)(void *h, const void *p, size_t n), void *h);
+
+/*
+ * To be called in a child process that was forked between two calls of soft_run, before anything else of
+ * the engine. From then on the parent's engine and the child's go on by themselves; translated code made
+ * so far is shared. The guest's memory must be the child's own (private pages), and so must the
+ * devices. 0, or -errno: then the child must not run it.
+ */
+int soft_fork_child(struct soft *s);
 
 /* Prints counters as "name value" lines. */
 void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val), void *o);

@@ -58,13 +58,14 @@ struct soft {
 	struct block **page_code; /* per guest page: blocks that overlap it */
 	u64 n_pages;
 	struct block *dead;
-	u64 n_blocks, block_bytes;
+	u64 n_blocks, block_bytes, block_max;
+	u32 sweep_hand; /* where the next sweep of the hash begins */
 	struct compiler *compiler;
 	struct vec *vec;
 	struct jit *jit; /* NULL: interpreter only */
 
 	struct {
-		u64 turns, idle, blocks, invalidated, decoded;
+		u64 turns, idle, blocks, invalidated, swept, decoded;
 	} stat;
 };
 

@@ -12,6 +12,10 @@
  *
  * Dropped blocks stay readable until the loop is between handlers (blocks_reap), because the
  * handler that caused the drop may be executing one of them.
+ *
+ * Their memory has a limit, against guests that make up code for ever. At the limit a new block sweeps
+ * a piece of the hash, where a hand goes round as a clock's does, and drops the blocks there that have
+ * not become host code; where all have, those too.
  */
 #include "cpu/soft/x86/vcpu.h"
 
@@ -22,8 +26,9 @@
 #include <string.h>
 
 #define PAGE_MASK (~0xfffull)
-/* What a guest that makes up code for ever can take of the host's memory. */
-#define BLOCK_BYTES_MAX (256ull << 20)
+/* One sweep ends with this much dropped, or this many chains looked at. */
+#define SWEEP_BYTES (256u << 10)
+#define SWEEP_CHAINS 4096u
 
 static u32 hash_of(gpa_t gpa, unsigned mode)
 {
@@ -81,7 +86,15 @@ static void page_unlink(gpa_t page, struct block *b)
 		*prev_in(next, page) = *prev_in(b, page);
 }
 
-static void block_drop(struct soft *s, struct block *b)
+/* Also called once for many blocks, since it costs more than all else about them. */
+static void jc_clear(struct soft *s)
+{
+	for (unsigned i = 0; i < s->cfg.ncpus; i++)
+		memset(s->cpu[i]->jc, 0, sizeof(s->cpu[i]->jc));
+}
+
+/* True: the caller is to call jc_clear too. */
+static bool block_drop(struct soft *s, struct block *b)
 {
 	struct block **p = &s->hash[hash_of(b->gpa, b->mode)];
 
@@ -93,13 +106,9 @@ static void block_drop(struct soft *s, struct block *b)
 		page_unlink(b->gpa2, b);
 	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
 		struct vcpu *v = s->cpu[i];
-		if (b->jc_many) {
-			memset(v->jc, 0, JC_SIZE * sizeof(*v->jc));
-		} else {
-			struct jc_entry *e = &v->jc[jc_hash(b->jc_rip)];
-			if (e->b == b)
-				*e = (struct jc_entry){ 0 };
-		}
+		struct jc_entry *e = &v->jc[jc_hash(b->jc_rip)];
+		if (e->b == b)
+			*e = (struct jc_entry){ 0 };
 		if (v->resume == b)
 			v->resume = NULL;
 	}
@@ -108,23 +117,27 @@ static void block_drop(struct soft *s, struct block *b)
 	b->dead = true;
 	b->hash_next = s->dead;
 	s->dead = b;
-	s->stat.invalidated++;
+	return b->jc_many;
 }
 
 void blocks_invalidate(struct soft *s, gpa_t gpa, u64 len)
 {
+	bool many = false;
+
 	if (!len)
 		return;
-	for (u64 page = gpa >> 12; page <= (gpa + len - 1) >> 12; page++) {
-		if (page >= s->n_pages)
-			return;
+	for (u64 page = gpa >> 12; page <= (gpa + len - 1) >> 12 && page < s->n_pages; page++) {
 		struct block *b = s->page_code[page], *next;
 		for (; b; b = next) {
 			next = *next_in(b, page << 12);
-			if (block_overlaps(b, gpa, len))
-				block_drop(s, b);
+			if (!block_overlaps(b, gpa, len))
+				continue;
+			many |= block_drop(s, b);
+			s->stat.invalidated++;
 		}
 	}
+	if (many)
+		jc_clear(s);
 }
 
 void blocks_reap(struct soft *s)
@@ -136,6 +149,8 @@ void blocks_reap(struct soft *s)
 		free(b);
 		s->n_blocks--;
 	}
+	if (s->jit)
+		jit_reap(s->jit);
 }
 
 void blocks_flush_all(struct soft *s)
@@ -143,9 +158,43 @@ void blocks_flush_all(struct soft *s)
 	for (u32 h = 0; h < 1u << BLOCK_HASH_BITS; h++)
 		while (s->hash[h])
 			block_drop(s, s->hash[h]);
+	jc_clear(s);
 	blocks_reap(s);
-	if (s->jit)
-		jit_reset(s->jit);
+}
+
+/* Drops blocks of @n chains from @first on. @all: those that are host code too. */
+static u64 sweep(struct soft *s, u32 first, u32 *n, bool all)
+{
+	bool many = false;
+	u64 bytes = 0;
+	u32 i;
+
+	for (i = 0; i < *n && bytes < SWEEP_BYTES; i++) {
+		struct block *b = s->hash[(first + i) & (BIT(BLOCK_HASH_BITS) - 1)], *next;
+		for (; b; b = next) {
+			next = b->hash_next;
+			if (b->region && !all)
+				continue;
+			bytes += b->bytes;
+			many |= block_drop(s, b);
+			s->stat.swept++;
+		}
+	}
+	if (many)
+		jc_clear(s);
+	*n = i;
+	return bytes;
+}
+
+/* Called between handlers. */
+static void make_room(struct soft *s)
+{
+	u32 n = SWEEP_CHAINS;
+
+	if (!sweep(s, s->sweep_hand, &n, false))
+		sweep(s, s->sweep_hand, &n, true);
+	s->sweep_hand += n;
+	blocks_reap(s);
 }
 
 /* The bytes at RIP that lie in its page, then those of the next page if they are needed. */
@@ -189,7 +238,9 @@ static struct block *block_make(struct vcpu *v, gpa_t g)
 	}
 
 	u32 bytes = (u32)(sizeof(struct block) + nops * sizeof(struct op));
-	struct block *b = s->block_bytes < BLOCK_BYTES_MAX ? malloc(bytes) : NULL;
+	if (s->block_bytes >= s->block_max)
+		make_room(s);
+	struct block *b = malloc(bytes);
 	if (!b) { /* make room by forgetting everything; if that does not help, we cannot go on */
 		blocks_flush_all(s);
 		b = malloc(bytes);

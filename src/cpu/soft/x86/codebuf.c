@@ -3,76 +3,82 @@
  * codebuf.c - memory for generated code, never writable and executable at the same address
  *
  * How it works
- * One memory file, mapped twice. The alternative, one mapping whose protection is toggled, needs
- * two system calls for each piece of code and stops every other thread that runs code of the same
- * page. The file is as long as the limit from the start: it is sparse, so a page exists only once
- * code was written to it.
+ * Shared anonymous memory, mapped twice. The alternative, one mapping whose protection is toggled,
+ * needs two system calls for each piece of code and stops every other thread that runs code of the
+ * same page. The second view is made with mremap from an old size of 0 (mremap(2)), which works for
+ * shared memory only. A memory file (memfd) mapped twice would do as well, but perf takes its
+ * mappings for files, and does not look up their addresses in /tmp/perf-PID.map.
  *
- * Code is written through one linear address and executed through another. For bytes that never
- * ran, the jump to them is enough; for bytes that replace code that ran, the processor must
- * serialize (SDM vol. 3, 8.1.3), which codebuf_truncate does with CPUID.
+ * The executable view comes first, from mmap, and the other has PROT_EXEC taken away before it gets
+ * PROT_WRITE. In this order no mapping gains PROT_EXEC later, which hardened processes may not do
+ * (PR_SET_MDWE), and perf sees the one that counts.
+ *
+ * Both views have the same pages in a child process too. Code is only ever appended, and the bytes
+ * behind `len` mean nothing to a child that has replaced the pages behind (codebuf_fork_child). To
+ * forget code is to map other pages. So neither process changes what the other executes, and for
+ * bytes that never ran the jump to them is all the synchronization that is needed (SDM vol. 3,
+ * 8.1.3).
  */
 #include "cpu/soft/x86/codebuf.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x10u /* Linux 6.3: the file may be mapped executable whatever the sysctl says */
-#endif
+#define PAGE ((size_t)4096)
 
-static int memory_file(void)
+static int map_error(void)
 {
-	int fd = memfd_create("orrery-code", MFD_CLOEXEC | MFD_EXEC);
+	return errno == EACCES || errno == EPERM ? -EPERM : -errno;
+}
 
-	if (fd < 0 && errno == EINVAL)
-		fd = memfd_create("orrery-code", MFD_CLOEXEC); /* a kernel before MFD_EXEC */
-	return fd < 0 ? -errno : fd;
+static void *reserve(size_t n)
+{
+	void *p = mmap(NULL, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Other pages from @from on, in both views. On failure nothing can be added. */
+static int renew(struct codebuf *cb, size_t from)
+{
+	size_t n = cb->map - from;
+
+	cb->cap = cb->len = from;
+	if (!n)
+		return 0;
+	if (mmap(cb->rx + from, n, PROT_READ | PROT_EXEC,
+		 MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+		return map_error();
+	if (mremap(cb->rx + from, 0, n, MREMAP_MAYMOVE | MREMAP_FIXED, cb->rw + from) == MAP_FAILED)
+		return map_error();
+	if (mprotect(cb->rw + from, n, PROT_READ | PROT_WRITE) < 0)
+		return map_error();
+	cb->cap = cb->map;
+	return 0;
 }
 
 int codebuf_init(struct codebuf *cb, size_t cap)
 {
-	int fd, rc;
-	void *rw, *rx;
+	int r = -ENOMEM;
 
-	*cb = (struct codebuf){ 0 };
-	cap = ALIGN_UP(cap, (size_t)4096);
-	fd = memory_file();
-	if (fd < 0)
-		return fd;
-	if (ftruncate(fd, (off_t)cap) < 0) {
-		rc = -errno;
-		goto out;
-	}
-	rw = mmap(NULL, cap, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (rw == MAP_FAILED) {
-		rc = -errno;
-		goto out;
-	}
-	rx = mmap(NULL, cap, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (rx == MAP_FAILED) {
-		rc = errno == EACCES ? -EPERM : -errno;
-		munmap(rw, cap);
-		goto out;
-	}
-	cb->rw = rw;
-	cb->rx = rx;
-	cb->cap = cap;
-	rc = 0;
-out:
-	close(fd);
-	return rc;
+	*cb = (struct codebuf){ .map = ALIGN_UP(cap, PAGE) };
+	cb->rx = reserve(cb->map);
+	cb->rw = reserve(cb->map);
+	if (cb->rx && cb->rw)
+		r = renew(cb, 0);
+	if (r < 0)
+		codebuf_fini(cb);
+	return r;
 }
 
 void codebuf_fini(struct codebuf *cb)
 {
-	if (!cb || !cb->rw)
+	if (!cb)
 		return;
-	munmap(cb->rx, cb->cap);
-	munmap(cb->rw, cb->cap);
+	codebuf_seal(cb);
+	if (cb->rx)
+		munmap(cb->rx, cb->map);
 	*cb = (struct codebuf){ 0 };
 }
 
@@ -80,7 +86,7 @@ int codebuf_add(struct codebuf *cb, const void *code, size_t n, size_t align, co
 {
 	size_t at = ALIGN_UP(cb->len, align);
 
-	if (n > cb->cap || at > cb->cap - n)
+	if (!cb->rw || n > cb->cap || at > cb->cap - n)
 		return -ENOMEM;
 	/* The gap is filled with INT3: a wild jump stops at once. */
 	memset(cb->rw + cb->len, 0xcc, at - cb->len);
@@ -90,13 +96,21 @@ int codebuf_add(struct codebuf *cb, const void *code, size_t n, size_t align, co
 	return 0;
 }
 
+void codebuf_seal(struct codebuf *cb)
+{
+	if (cb->rw)
+		munmap(cb->rw, cb->map);
+	cb->rw = NULL;
+}
+
 void codebuf_truncate(struct codebuf *cb, size_t keep)
 {
-	unsigned a, b, c, d;
+	BUG_IF(keep > cb->len || !cb->rw);
+	/* Whoever cannot have new pages is told so by codebuf_add. */
+	(void)renew(cb, ALIGN_UP(keep, PAGE));
+}
 
-	BUG_IF(keep > cb->len);
-	memset(cb->rw + keep, 0xcc, cb->len - keep);
-	cb->len = keep;
-	__cpuid(0, a, b, c, d);
-	(void)(a + b + c + d);
+int codebuf_fork_child(struct codebuf *cb)
+{
+	return cb->rw ? renew(cb, ALIGN_UP(cb->len, PAGE)) : 0;
 }

@@ -263,8 +263,6 @@ int vcpu_run(struct vcpu *v)
 		v->cur = NULL;
 		if (s->dead)
 			blocks_reap(s);
-		if (unlikely(s->jit && jit_full(s->jit)))
-			blocks_flush_all(s);
 		if (unlikely(s->stop))
 			return 0;
 		if (unlikely(v->attn) && !v->alone) {

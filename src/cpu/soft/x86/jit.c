@@ -14,8 +14,16 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define HOT 48u /* executions until a block is translated */
+/*
+ * A segment of the cache: a sixteenth of it, between these. Emptying one stops the guest for as long as
+ * it takes to drop its regions, some hundred nanoseconds each.
+ */
+#define SEGMENT_MIN (128u << 10)
+#define SEGMENT_MAX (1u << 20)
+_Static_assert(sizeof(((struct tr *)0)->buf) <= SEGMENT_MIN, "a region fits in an empty segment");
 
 /*
  * The target is in the same page, so it is the same code for all who get here; unless it reaches
@@ -25,6 +33,8 @@ static void make_link(struct vcpu *v, struct block_link *l)
 {
 	struct block *b = block_find(v->s, l->gpa, CODE_64);
 
+	if (!l->resolve) /* its region was dropped */
+		return;
 	if (!b) {
 		l->to_code = l->look_up;
 		return;
@@ -150,14 +160,18 @@ static const struct op *op_warm(struct vcpu *v, const struct op *op)
 
 	if (++b->heat < j->hot)
 		return b->fn0(v, op);
-	if (translate_region(j, v, b))
+	switch (translate_region(j, v, b)) {
+	case 0:
 		return op_jit(v, op);
-	if (!j->full) {
+	case -ENOMEM:
+		b->heat = 0;
+		return b->fn0(v, op);
+	default:
 		b->ops[0].fn = b->fn0;
 		b->refused = true;
 		j->st.refused++;
+		return b->fn0(v, op);
 	}
-	return b->fn0(v, op);
 }
 
 void block_hot(struct block *b)
@@ -181,7 +195,87 @@ void jit_watch(struct jit *j, struct block *b)
 		block_cold(j, b);
 }
 
+/* --- room for code ------------------------------------------------------------------------ */
+
+/* Of this thread: what others do meanwhile is not in it. */
+static u64 thread_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+}
+
+/* The decoded blocks stay, and get hot again if they are still used. */
+static void evict(struct jit *j, struct segment *s)
+{
+	u64 from = thread_ns();
+
+	while (s->regions) {
+		j->st.evicted++;
+		region_drop(j, s->regions);
+	}
+	jit_reap(j);
+	j->st.code_held -= s->cb.len;
+	codebuf_fini(&s->cb);
+	j->st.evictions++;
+	j->st.evict_ns_max = MAX(j->st.evict_ns_max, thread_ns() - from);
+}
+
+/* The next segment of the ring is the one to fill. */
+static int segment_open(struct jit *j)
+{
+	unsigned next = (j->cur + 1) % j->n_segs;
+
+	codebuf_seal(&j->seg[j->cur].cb);
+	if (j->seg[next].cb.rx)
+		evict(j, &j->seg[next]);
+	j->cur = next;
+	return codebuf_init(&j->seg[next].cb, j->seg_bytes);
+}
+
+int code_place(struct jit *j, struct region *r, const void *code, size_t n, const u8 **ret_code)
+{
+	struct segment *s = &j->seg[j->cur];
+	size_t had = s->cb.len;
+
+	if (codebuf_add(&s->cb, code, n, 16, ret_code) < 0) {
+		if (segment_open(j) < 0)
+			return -ENOMEM;
+		s = &j->seg[j->cur];
+		had = 0;
+		if (codebuf_add(&s->cb, code, n, 16, ret_code) < 0)
+			return -ENOMEM;
+	}
+	j->st.code_held += s->cb.len - had;
+	r->next = s->regions;
+	r->prevp = &s->regions;
+	if (r->next)
+		r->next->prevp = &r->next;
+	s->regions = r;
+	return 0;
+}
+
+void jit_reap(struct jit *j)
+{
+	while (j->dead) {
+		struct region *r = j->dead;
+		j->dead = r->next;
+		j->st.region_bytes -= region_size(r);
+		free(r);
+	}
+}
+
+void jit_fork_child(struct jit *j)
+{
+	/* What follows goes to another segment: the parent may still be filling this one. */
+	codebuf_seal(&j->seg[j->cur].cb);
+	j->dump = j->map = NULL;
+}
+
 /* --- the way in and out ------------------------------------------------------------------ */
+
+#define GLUE_BYTES 4096
 
 static const u8 callee_saved[] = { 3, 5, 12, 13, 14, 15 };
 
@@ -209,7 +303,10 @@ static void emit_enter(struct emit *e)
 /* What translated code calls on a miss: @info is the size, and MISS_WRITE. */
 static void *fill(struct vcpu *v, u64 a, u32 info)
 {
-	return tlb_enter(v, a, info & (MISS_WRITE - 1), (info & MISS_WRITE) != 0);
+	void *p = tlb_enter(v, a, info & (MISS_WRITE - 1), (info & MISS_WRITE) != 0);
+
+	/* The page walk set a bit in what is code as well: perhaps the code that called. */
+	return v->s->dead ? NULL : p;
 }
 
 /*
@@ -267,7 +364,7 @@ static void emit_exit(struct emit *e, bool avx)
 
 static int emit_glue(struct jit *j)
 {
-	u8 buf[4096];
+	u8 buf[GLUE_BYTES];
 	struct emit e = { .buf = buf, .cap = sizeof(buf) };
 	const u8 *code;
 
@@ -291,7 +388,7 @@ static int emit_glue(struct jit *j)
 	e32(&e, EXIT_GO);
 	einsn(&e, 0, 0xff, 4, VCPU(jit_exit));
 	BUG_IF(e.full);
-	if (codebuf_add(&j->cb, buf, e.n, 16, &code) < 0)
+	if (codebuf_add(&j->glue, buf, e.n, 16, &code) < 0)
 		return -ENOMEM;
 	memcpy(&j->enter, &code, sizeof(code));
 	j->exit = code + out;
@@ -301,7 +398,6 @@ static int emit_glue(struct jit *j)
 	j->miss = code + miss;
 	j->exit_next = code + next;
 	j->look_up = code + look_up;
-	j->glue = j->cb.len;
 	return 0;
 }
 
@@ -320,9 +416,14 @@ int jit_new(size_t code_max, bool eager, struct jit **ret)
 		jit_free(j);
 		return -ENOMEM;
 	}
-	r = codebuf_init(&j->cb, code_max);
+	j->seg_bytes = MIN(MAX(code_max / 16, (size_t)SEGMENT_MIN), (size_t)SEGMENT_MAX);
+	j->n_segs = (unsigned)MAX(code_max / j->seg_bytes, (size_t)2);
+	j->seg = calloc(j->n_segs, sizeof(*j->seg));
+	r = j->seg ? codebuf_init(&j->glue, GLUE_BYTES) : -ENOMEM;
 	if (r == 0)
 		r = emit_glue(j);
+	if (r == 0) /* if the host forbids it, now is the time to know */
+		r = codebuf_init(&j->seg[0].cb, j->seg_bytes);
 	if (r < 0) {
 		jit_free(j);
 		return r;
@@ -336,7 +437,10 @@ void jit_free(struct jit *j)
 {
 	if (!j)
 		return;
-	codebuf_fini(&j->cb);
+	for (unsigned i = 0; j->seg && i < j->n_segs; i++)
+		codebuf_fini(&j->seg[i].cb);
+	free(j->seg);
+	codebuf_fini(&j->glue);
 	free(j->tr);
 	free(j);
 }
@@ -347,21 +451,12 @@ void jit_trace(struct jit *j, FILE *dump, FILE *perf_map)
 	j->map = perf_map;
 }
 
-bool jit_full(const struct jit *j)
-{
-	return j->full;
-}
-
-void jit_reset(struct jit *j)
-{
-	codebuf_truncate(&j->cb, j->glue);
-	j->full = false;
-	j->st.flushes++;
-}
-
 struct jit_stats jit_stats(const struct jit *j)
 {
-	return j->st;
+	struct jit_stats st = j->st;
+
+	st.other_bytes = sizeof(*j) + sizeof(*j->tr) + j->n_segs * sizeof(*j->seg) + j->glue.len;
+	return st;
 }
 
 void jit_attach(const struct jit *j, struct vcpu *v)

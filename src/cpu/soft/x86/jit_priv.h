@@ -71,6 +71,7 @@ struct jit_ret {
 
 /* Blocks of one page that were translated together; dropped together. */
 struct region {
+	struct region *next, **prevp; /* in its segment; dropped ones by `next` in struct jit */
 	unsigned n, n_links;
 	u32 bytes; /* of host code */
 	const u8 *code;
@@ -80,9 +81,18 @@ struct region {
 
 struct tr;
 
-struct jit {
+/* A piece of the cache of host code, filled from its beginning and emptied as a whole. */
+struct segment {
 	struct codebuf cb;
-	size_t glue; /* bytes that stay */
+	struct region *regions;
+};
+
+struct jit {
+	struct codebuf glue;
+	struct segment *seg; /* a ring: the one being filled, then the oldest */
+	unsigned n_segs, cur;
+	size_t seg_bytes;
+	struct region *dead; /* dropped while their code may have been running */
 	struct jit_ret (*enter)(struct vcpu *v, const void *code);
 	const void *exit;      /* stores registers, returns to C */
 	const void *xmm_load;  /* makes XMM registers live; CF: it cannot */
@@ -91,8 +101,7 @@ struct jit {
 	const void *miss;      /* enters a translation into the TLB; CF: it cannot */
 	const void *look_up;   /* goes on at the RIP in T0 */
 	const void *exit_next; /* EXIT_GO: what untranslated blocks have for code */
-	bool full;
-	bool bmi2, avx; /* the host has them */
+	bool bmi2, avx;	       /* the host has them */
 	u32 hot;
 	ZydisDecoder dec;
 	struct tr *tr;	  /* room for one */
@@ -262,12 +271,19 @@ struct tr {
 
 /* jit.c */
 void link_break(struct block_link *l);
+/*
+ * Room for the @n bytes of @code and for @r, whose code they are; it may drop other regions, so no host
+ * code may be running. 0 and the executable address, or -ENOMEM.
+ */
+int code_place(struct jit *j, struct region *r, const void *code, size_t n, const u8 **ret_code);
 void block_hot(struct block *b);		 /* it is host code now */
 void block_cold(struct jit *j, struct block *b); /* it is not any more */
 
 /* jit_region.c */
-/* Host code for @b and blocks around it. False if there is none. */
-bool translate_region(struct jit *j, struct vcpu *v, struct block *b);
+/* Host code for @b and blocks around it. 0; -ENOENT: there is none; -ENOMEM: perhaps later. */
+int translate_region(struct jit *j, struct vcpu *v, struct block *b);
+size_t region_size(const struct region *r); /* without its code */
+/* Nothing leads to @r any more; it stays readable until jit_reap. */
 void region_drop(struct jit *j, struct region *r);
 void translate_insn(struct tr *t);
 op_fn handler(const struct tr *t); /* of the current instruction */

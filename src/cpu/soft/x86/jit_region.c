@@ -18,6 +18,7 @@
 #include "cpu/soft/soft_priv.h"
 #include "cpu/soft/x86/ops.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 /* The handler of the instruction: the first op's own is aside while the block is watched. */
@@ -251,30 +252,34 @@ static void publish(struct tr *t, const u8 *code)
 	}
 }
 
-static size_t region_size(unsigned n)
+static size_t size_for(unsigned members)
 {
-	return sizeof(struct region) + LINKS_MAX(n) * sizeof(struct block_link);
+	return sizeof(struct region) + LINKS_MAX(members) * sizeof(struct block_link);
 }
 
-static bool translate(struct tr *t)
+size_t region_size(const struct region *r)
+{
+	return size_for(r->n);
+}
+
+static int translate(struct tr *t)
 {
 	const u8 *code;
 
 	/* A block of which nothing can be translated is left alone. */
-	t->r = calloc(1, region_size(t->n));
+	t->r = calloc(1, size_for(t->n));
 	if (!t->r)
-		return false;
+		return -ENOMEM;
 	t->x87 = t->xmm = t->ymm = false;
 	while (!pass(t))
 		;
 	if (t->e.n > t->e.cap || (t->n == 1 && t->b->n == 1 && t->m[0].insn[0].refused)) {
 		free(t->r);
-		return false;
+		return -ENOENT;
 	}
-	if (codebuf_add(&t->j->cb, t->buf, t->e.n, 16, &code) < 0) {
-		t->j->full = true;
+	if (code_place(t->j, t->r, t->buf, t->e.n, &code) < 0) {
 		free(t->r);
-		return false;
+		return -ENOMEM;
 	}
 	publish(t, code);
 	if (t->j->dump)
@@ -284,22 +289,22 @@ static bool translate(struct tr *t)
 	t->j->st.regions++;
 	t->j->st.translated += t->n;
 	t->j->st.code_bytes += t->e.n;
-	t->j->st.region_bytes += region_size(t->n);
-	return true;
+	t->j->st.region_bytes += region_size(t->r);
+	return 0;
 }
 
-bool translate_region(struct jit *j, struct vcpu *v, struct block *b)
+int translate_region(struct jit *j, struct vcpu *v, struct block *b)
 {
 	struct tr *t = j->tr;
+	int r;
 
 	t->j = j;
 	t->v = v;
 	if (!choose(t, b))
-		return false;
-	if (translate(t))
-		return true;
-	if (t->n == 1 || j->full)
-		return false;
+		return -ENOENT;
+	r = translate(t);
+	if (r != -ENOENT || t->n == 1)
+		return r;
 	/* Too much: the one block. */
 	t->n = 1;
 	t->n_insn = b->n;
@@ -309,14 +314,19 @@ bool translate_region(struct jit *j, struct vcpu *v, struct block *b)
 
 void region_drop(struct jit *j, struct region *r)
 {
-	for (unsigned i = 0; i < r->n_links; i++)
+	for (unsigned i = 0; i < r->n_links; i++) {
 		link_break(&r->link[i]);
+		r->link[i].resolve = NULL; /* none will be made again */
+	}
 	for (unsigned i = 0; i < r->n; i++) {
 		while (r->member[i]->incoming)
 			link_break(r->member[i]->incoming);
 		block_cold(j, r->member[i]);
 	}
-	j->st.region_bytes -= region_size(r->n);
+	*r->prevp = r->next;
+	if (r->next)
+		r->next->prevp = r->prevp;
+	r->next = j->dead;
+	j->dead = r;
 	j->st.code_bytes -= r->bytes;
-	free(r);
 }

@@ -650,6 +650,11 @@ void vec_flush(struct vec *v)
 	v->flushes++;
 }
 
+int vec_fork_child(struct vec *v)
+{
+	return codebuf_fork_child(&v->code);
+}
+
 struct vec_stats vec_stats(const struct vec *v)
 {
 	return (struct vec_stats){ v->thunks, v->code.len, v->flushes };

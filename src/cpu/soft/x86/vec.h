@@ -80,6 +80,9 @@ const char *vec_lacks(u32 leaf1_ecx, u32 leaf7_ebx, u32 ext1_ecx, u64 xcr0);
  */
 void vec_flush(struct vec *v);
 
+/* To be called in a child process before it uses @v: see codebuf_fork_child. */
+int vec_fork_child(struct vec *v);
+
 struct vec_stats {
 	u64 thunks, code_bytes, flushes;
 };
