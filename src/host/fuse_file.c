@@ -15,9 +15,11 @@
 #define PIECES 256u
 #define COPY_MAX (64u << 20) /* one request does not keep a worker longer than this takes */
 
-/* @write: else read. Moves up to @len bytes between @fd and @iov at @at. Bytes, or errno. */
-static s64 transfer(int fd, bool write, const struct iovec *iov, unsigned n, size_t at, size_t len,
-		    u64 offset)
+enum how { READ, WRITE, APPEND };
+
+/* Moves up to @len bytes between @fd and @iov at @at. How many, or a negative errno. */
+static s64 transfer(int fd, enum how how, const struct iovec *iov, unsigned n, size_t at,
+		    size_t len, u64 offset)
 {
 	struct iovec piece[PIECES];
 	size_t done = 0;
@@ -31,8 +33,9 @@ static s64 transfer(int fd, bool write, const struct iovec *iov, unsigned n, siz
 
 		if (!part)
 			break;
-		got = write ? pwritev(fd, piece, (int)k, (off_t)(offset + done))
-			    : preadv(fd, piece, (int)k, (off_t)(offset + done));
+		got = how == READ ? preadv(fd, piece, (int)k, (off_t)(offset + done))
+				  : pwritev2(fd, piece, (int)k, (off_t)(offset + done),
+					     how == APPEND ? RWF_APPEND : 0);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
@@ -52,7 +55,7 @@ int fuse_do_read(struct freq *q)
 
 	if (r < 0)
 		return r;
-	n = transfer(q->fh->fd, false, q->r->in, q->r->n_in, sizeof(struct fuse_out_header),
+	n = transfer(q->fh->fd, READ, q->r->in, q->r->n_in, sizeof(struct fuse_out_header),
 		     MIN((size_t)in.size, q->room), in.offset);
 	if (n < 0)
 		return (int)n;
@@ -67,6 +70,7 @@ int fuse_do_write(struct freq *q)
 {
 	struct fuse_write_out o = { 0 };
 	struct fuse_write_in in;
+	enum how how = WRITE;
 	int r = freq_arg(q, &in, sizeof(in), sizeof(in));
 	s64 n;
 
@@ -76,7 +80,11 @@ int fuse_do_write(struct freq *q)
 		return -EINVAL;
 	if (in.write_flags & FUSE_WRITE_KILL_SUIDGID)
 		fuse_kill_suid(q, q->fh->fd);
-	n = transfer(q->fh->fd, true, q->r->out, q->r->n_out, q->at, in.size, in.offset);
+	/* To the end as it is now, on the host: unless the client writes back what it had cached. */
+	if ((in.flags & O_APPEND) && !(in.write_flags & FUSE_WRITE_CACHE) &&
+	    !(q->f->flags & FUSE_WRITEBACK_CACHE))
+		how = APPEND;
+	n = transfer(q->fh->fd, how, q->r->out, q->r->n_out, q->at, in.size, in.offset);
 	if (n < 0)
 		return (int)n;
 	fuse_stamp(q, q->fh->fd);
@@ -155,7 +163,9 @@ int fuse_do_fallocate(struct freq *q)
 		return -EOPNOTSUPP;
 	if (fallocate(q->fh->fd, (int)in.mode, (off_t)in.offset, (off_t)in.length) < 0)
 		return -errno;
-	fuse_kill_suid(q, q->fh->fd);
+	/* These requests have no flag that says so; root keeps them (CAP_FSETID). */
+	if (q->h.uid)
+		fuse_kill_suid(q, q->fh->fd);
 	fuse_stamp(q, q->fh->fd);
 	return 0;
 }
@@ -215,7 +225,7 @@ int fuse_do_copy_file_range(struct freq *q)
 		r = errno == EXDEV ? -EOPNOTSUPP : -errno;
 	else
 		fuse_stamp(q, to->fd);
-	if (n > 0)
+	if (n > 0 && q->h.uid)
 		fuse_kill_suid(q, to->fd);
 	fuse_fh_put(q->f, to);
 	o.size = (u32)MAX(n, (ssize_t)0);

@@ -263,16 +263,17 @@ int fuse_do_rename2(struct freq *q)
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
+/*
+ * Without O_APPEND: the client may write back a page of a mapping through any handle of the file,
+ * and that must go where it belongs. See fuse_do_write.
+ */
 static int open_flags(const struct fuse *f, u32 asked)
 {
-	int flags = (int)(asked & (O_ACCMODE | O_APPEND | O_TRUNC | O_SYNC | O_DSYNC));
+	int flags = (int)(asked & (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC));
 
-	/* Pages that are written in part are read first, and the client knows where the end is. */
-	if (f->flags & FUSE_WRITEBACK_CACHE) {
-		if ((flags & O_ACCMODE) == O_WRONLY)
-			flags = (flags & ~O_ACCMODE) | O_RDWR;
-		flags &= ~O_APPEND;
-	}
+	/* Pages that are written in part are read first. */
+	if ((f->flags & FUSE_WRITEBACK_CACHE) && (flags & O_ACCMODE) == O_WRONLY)
+		flags = (flags & ~O_ACCMODE) | O_RDWR;
 	return flags;
 }
 
