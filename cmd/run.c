@@ -26,6 +26,7 @@ enum {
 	OPT_CODE_CACHE,
 	OPT_CODE_DUMP,
 	OPT_PERF_MAP,
+	OPT_SYMBOLS,
 	OPT_CPU_MODEL,
 	OPT_KERNEL,
 	OPT_INITRD,
@@ -107,6 +108,10 @@ static const struct option_def options[] = {
 	  OPT_CODE_DUMP },
 	{ "perf-map", 0, NULL, "writes /tmp/perf-PID.map, for perf to name translated code",
 	  OPT_PERF_MAP },
+	{ "symbols", 0, "FILE",
+	  "names of guest code for these two: what nm prints, a System.map, or the\n"
+	  "guest's /proc/kallsyms",
+	  OPT_SYMBOLS },
 	{ "rtc-base", 0, "TIME",
 	  "the guest's date at power-on: Unix seconds or YYYY-MM-DDTHH:MM:SSZ", OPT_RTC },
 	{ "cpu-model", 0, "NAME", "x86-64-v2 (default), x86-64-v1, x86-64-v3", OPT_CPU_MODEL },
@@ -276,6 +281,9 @@ static int machine_option(struct run_args *a, int id, const char *v, struct err 
 		return 0;
 	case OPT_PERF_MAP:
 		c->perf_map = true;
+		return 0;
+	case OPT_SYMBOLS:
+		c->symbols = v;
 		return 0;
 	case OPT_CPU_MODEL:
 		c->cpu_model = v;

@@ -27,6 +27,8 @@ enum machine_clock { MACHINE_CLOCK_VIRTUAL, MACHINE_CLOCK_REAL };
 /* Which tiers of the soft engine run; same order as enum soft_tier. */
 enum machine_tier { MACHINE_TIER_MIX, MACHINE_TIER_INTERP, MACHINE_TIER_JIT };
 
+struct symbols;
+
 struct machine_cfg {
 	const struct topo *topo; /* validated; borrowed, as all here */
 	u64 mem;		 /* bytes */
@@ -35,6 +37,7 @@ struct machine_cfg {
 	enum machine_tier tier;
 	u64 code_cache;		    /* bytes of translated code; 0: the default */
 	FILE *code_dump, *perf_map; /* borrowed, or NULL: soft.h */
+	const struct symbols *symbols;
 	u32 mips;
 	u64 seed;
 	s64 rtc_base;		    /* Unix time at power-on */

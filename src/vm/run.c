@@ -11,6 +11,7 @@
  */
 #include "vm/run.h"
 
+#include "base/symbols.h"
 #include "vm/ctl.h"
 #include "vm/prepare.h"
 #include "vm/session.h"
@@ -199,12 +200,20 @@ static void add_stat(void *opaque, const char *name, u64 val)
 /* Where the engine tells what it translates. */
 struct traces {
 	FILE *dump, *map;
+	struct symbols *symbols;
 };
 
 static int open_traces(const struct vm_cfg *cfg, struct err *e, struct traces *ret)
 {
 	char map[64];
 
+	if (cfg->symbols) {
+		int r = symbols_load(cfg->symbols, e, &ret->symbols);
+		if (r < 0) {
+			err_prefix(e, "--symbols");
+			return r;
+		}
+	}
 	if (cfg->code_dump) {
 		ret->dump = fopen(cfg->code_dump, "we");
 		if (!ret->dump)
@@ -225,6 +234,7 @@ static void close_traces(struct traces *t)
 		fclose(t->dump);
 	if (t->map)
 		fclose(t->map);
+	symbols_free(t->symbols);
 }
 
 static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struct session *s,
@@ -240,6 +250,7 @@ static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struc
 		.code_cache = cfg->code_cache,
 		.code_dump = t->dump,
 		.perf_map = t->map,
+		.symbols = t->symbols,
 		.seed = p->seed,
 		.rtc_base = p->rtc_base,
 		.debug_exit = cfg->debug_exit,

@@ -38,6 +38,7 @@ struct vm_cfg {
 	u64 code_cache;	       /* bytes */
 	const char *code_dump; /* a file for translated code beside the guest's; NULL: none */
 	bool perf_map;	       /* tell perf about translated code */
+	const char *symbols;   /* a file with names for both (base/symbols.h); NULL: none */
 	const char *cpu_model;
 	const char *kernel;	 /* as kcache_resolve; NULL: "debian" */
 	const char *initrd;	 /* a file; NULL: composed */

@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """test_cache.py - translated code under a limit: what it takes, and that the guest cannot tell
 
-usage: test_cache.py ORRERY [small|memory]
+usage: test_cache.py ORRERY [small|memory|names]
 """
+
+import os
+import re
+import subprocess
 
 import cli
 
@@ -41,4 +45,27 @@ def memory(orrery, _):
     cli.expect("they are more than their parts", took > parts, True, got)
 
 
-cli.main([small, memory], kernel=True)
+def names(orrery, scratch):
+    """--perf-map has a line for each block, by the names of --symbols."""
+    syms = os.path.join(scratch, "syms")
+    got = cli.run(orrery, "run", "--", "cat", "/proc/kallsyms")
+    cli.expect("status", got.status, 0, got)
+    with open(syms, "wb") as f:
+        f.write(got.out)
+    with subprocess.Popen([orrery, "run", "--perf-map", "--symbols", syms, "--", "true"],
+                          stdin=subprocess.DEVNULL) as p:
+        status = p.wait(timeout=200)
+        path = f"/tmp/perf-{p.pid}.map"
+    cli.expect("status with a map", status, 0)
+    with open(path, encoding="ascii") as f:
+        text = f.read()
+    os.unlink(path)
+    lines = text.splitlines()
+    bad = [x for x in lines if not re.fullmatch(r"[0-9a-f]+ [0-9a-f]+ [\w.]+(\+0x[0-9a-f]+)?\w*", x)]
+    cli.expect("lines of another form", bad, [])
+    kernel = [x for x in lines if " guest_ffffffff8" in x]
+    cli.expect("named kernel blocks", "_printk+0x" in text or "vsnprintf+0x" in text, True)
+    cli.expect("few without a name", len(kernel) < len(lines) / 50, True)
+
+
+cli.main([small, memory, names], kernel=True)

@@ -411,7 +411,7 @@ static int soft_alloc(struct soft *s)
 		    s->cfg.tier == SOFT_TIER_JIT, &s->jit) < 0)
 		return -ENOMEM;
 	if (s->jit)
-		jit_trace(s->jit, s->cfg.code_dump, s->cfg.perf_map);
+		jit_trace(s->jit, s->cfg.code_dump, s->cfg.perf_map, s->cfg.symbols);
 	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
 		int r = vcpu_setup(s->cpu[i], s, i);
 		if (r < 0)

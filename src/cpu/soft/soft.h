@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 struct soft;
+struct symbols;
 
 enum soft_clock { SOFT_CLOCK_VIRTUAL, SOFT_CLOCK_REAL };
 
@@ -34,10 +35,11 @@ struct soft_cfg {
 	u32 mips; /* guest instructions per microsecond of guest time, per busy vCPU; 1..100000 */
 	u64 seed; /* varies turn lengths and their order; 0: fixed */
 	enum soft_tier tier;
-	u64 code_cache;	 /* bytes of translated code; 0: SOFT_CODE_CACHE_DEFAULT */
-	u64 block_cache; /* bytes of decoded code; 0: SOFT_BLOCK_CACHE_DEFAULT */
-	FILE *code_dump; /* translated code is written here as it is made, or NULL */
-	FILE *perf_map;	 /* the same for perf: /tmp/perf-PID.map */
+	u64 code_cache;		       /* bytes of translated code; 0: SOFT_CODE_CACHE_DEFAULT */
+	u64 block_cache;	       /* bytes of decoded code; 0: SOFT_BLOCK_CACHE_DEFAULT */
+	FILE *code_dump;	       /* translated code is written here as it is made, or NULL */
+	FILE *perf_map;		       /* the same for perf: /tmp/perf-PID.map */
+	const struct symbols *symbols; /* names of guest code for both; borrowed, or NULL */
 	u64 cr4_allowed, xcr0_allowed, phys_mask;
 	u64 tsc_khz; /* 1000000: one tick a nanosecond */
 	const struct x86_cpuid_entry *(*cpuid)(void *opaque, unsigned cpu, unsigned *ret_n);

@@ -138,6 +138,7 @@ static int add_cpus(struct machine *m, struct err *e)
 		.code_cache = m->cfg.code_cache,
 		.code_dump = m->cfg.code_dump,
 		.perf_map = m->cfg.perf_map,
+		.symbols = m->cfg.symbols,
 		.mips = m->cfg.mips,
 		.seed = m->cfg.seed,
 		.cr4_allowed = mi->cr4_allowed,

@@ -445,8 +445,9 @@ void jit_free(struct jit *j)
 	free(j);
 }
 
-void jit_trace(struct jit *j, FILE *dump, FILE *perf_map)
+void jit_trace(struct jit *j, FILE *dump, FILE *perf_map, const struct symbols *symbols)
 {
+	j->symbols = symbols;
 	j->dump = dump;
 	j->map = perf_map;
 }

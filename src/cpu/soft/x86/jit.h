@@ -25,8 +25,9 @@ struct jit_stats {
 int jit_new(size_t code_max, bool eager, struct jit **ret);
 /* All blocks have been dropped. */
 void jit_free(struct jit *j);
-/* Where to write what is translated (jit_dump.c), borrowed; NULL: nowhere. */
-void jit_trace(struct jit *j, FILE *dump, FILE *perf_map);
+struct symbols;
+/* Where to write what is translated (jit_dump.c), and names for it; borrowed; NULL: nowhere, none. */
+void jit_trace(struct jit *j, FILE *dump, FILE *perf_map, const struct symbols *symbols);
 struct jit_stats jit_stats(const struct jit *j);
 
 /* A new block: it counts its executions and is translated when it is hot. */

@@ -7,12 +7,31 @@
  * The dump has a paragraph for each region, written when it is translated: for each instruction
  * its linear address (as at that translation), its bytes' meaning, and the host instructions that
  * stand for it; then the code out of line. The map has a line for each block in the form that perf
- * reads from /tmp/perf-PID.map: host address, size, name.
+ * reads from /tmp/perf-PID.map: host address, size, name. The name is the guest's, if its symbols are
+ * known (--symbols). What is forgotten later is not taken back, since perf reads the map at the end:
+ * where other code takes its place perf may choose the wrong line.
  */
 #include "cpu/soft/x86/jit_priv.h"
 
+#include "base/symbols.h"
+
 #include <inttypes.h>
 #include <stdio.h>
+
+#define NAME_MAX_LEN 160
+
+/* What code at @at is called. */
+static const char *name_of(const struct jit *j, u64 at, char *buf)
+{
+	u64 off;
+	const char *name = symbols_find(j->symbols, at, &off);
+
+	if (name)
+		snprintf(buf, NAME_MAX_LEN, "%s+0x%" PRIx64, name, off);
+	else
+		snprintf(buf, NAME_MAX_LEN, "guest_%" PRIx64, at);
+	return buf;
+}
 
 static void print_insn(FILE *f, const ZydisFormatter *fmt, const ZydisDecodedInstruction *in,
 		       const ZydisDecodedOperand *o, u64 at)
@@ -47,9 +66,11 @@ static void dump_member(FILE *f, const ZydisFormatter *fmt, const struct tr *t, 
 			u64 page)
 {
 	const struct member *m = &t->m[i];
+	char name[NAME_MAX_LEN];
 	static const char *const entry[] = { "not needed", "in memory", "in the host's" };
 
-	fprintf(f, "block %016" PRIx64 " (%u instructions, flags %s)\n", page + (m->b->gpa & 0xfff),
+	fprintf(f, "block %016" PRIx64 " %s (%u instructions, flags %s)\n",
+		page + (m->b->gpa & 0xfff), name_of(t->j, page + (m->b->gpa & 0xfff), name),
 		m->b->n, entry[m->entry]);
 	for (unsigned k = 0; k < m->b->n; k++) {
 		const struct insn *x = &m->insn[k];
@@ -85,14 +106,14 @@ void jit_dump(const struct tr *t, const u8 *code, u64 rip)
 void jit_map(const struct tr *t, const u8 *code, u64 rip)
 {
 	u64 page = rip & ~0xfffull;
+	char name[NAME_MAX_LEN];
 
 	for (unsigned i = 0; i < t->n; i++) {
 		u32 to = i + 1 < t->n ? t->m[i + 1].label : t->in_line;
-		fprintf(t->j->map, "%" PRIxPTR " %x guest_%" PRIx64 "\n",
-			(uintptr_t)code + t->m[i].label, to - t->m[i].label,
-			page + (t->m[i].b->gpa & 0xfff));
+		fprintf(t->j->map, "%" PRIxPTR " %x %s\n", (uintptr_t)code + t->m[i].label,
+			to - t->m[i].label, name_of(t->j, page + (t->m[i].b->gpa & 0xfff), name));
 	}
-	fprintf(t->j->map, "%" PRIxPTR " %x guest_%" PRIx64 "_out_of_line\n",
-		(uintptr_t)code + t->in_line, t->e.n - t->in_line, rip);
+	fprintf(t->j->map, "%" PRIxPTR " %x %s_out_of_line\n", (uintptr_t)code + t->in_line,
+		t->e.n - t->in_line, name_of(t->j, rip, name));
 	fflush(t->j->map);
 }

@@ -106,6 +106,7 @@ struct jit {
 	ZydisDecoder dec;
 	struct tr *tr;	  /* room for one */
 	FILE *dump, *map; /* borrowed, or NULL */
+	const struct symbols *symbols;
 	struct jit_stats st;
 };
 
