@@ -79,11 +79,14 @@ static int parse_piece(struct vsock_option *o, const char *word, const char *val
 
 static int vsock_parse(const char *text, struct err *e, void **ret)
 {
-	struct vsock_option *o = calloc(1, sizeof(*o));
+	struct vsock_option *o;
 	char word[4096];
 	const char *val;
 	int r = 0;
 
+	if (text && !*text)
+		return err_set(e, -EINVAL, "--vsock=: the argument is empty");
+	o = calloc(1, sizeof(*o));
 	if (!o)
 		return err_set(e, -ENOMEM, "out of memory");
 	o->cid = VM_VSOCK_CID_DEFAULT;

@@ -7,21 +7,20 @@ usage: test_vsock.py ORRERY [CASE...]
 VSOCK names the static program of vsock_main.c, which is the guest's side.
 """
 
+import fcntl
 import os
 import selectors
 import signal
 import socket
+import struct
 import subprocess
-import sys
+import termios
 import threading
 import time
 
 from kernel import CLOUD_6_1, CLOUD_6_12, Bad, Skip, complaints, expect, expect_in, kernel, main, run
+from terminal import Terminal
 from vsock import raise_limit, vm
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cli"))
-
-from terminal import Terminal  # noqa: E402
 
 PROGRAM = os.environ.get("VSOCK", "")
 PACKED = ("--include", PROGRAM + ":/bin/vsock")
@@ -121,9 +120,6 @@ def terminal(orrery, scratch):
         t.until(b"33 101\r\n")
         t.until(b"up\r\n")
         expect("raw mode", t.is_raw(), True)
-        import fcntl
-        import struct
-        import termios
         fcntl.ioctl(t.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 50, 0, 0))
         t.until(b"20 50\r\n")
         t.type(b"some words\r")

@@ -22,7 +22,7 @@ def raise_limit(n):
 
 
 class Vm:
-    """A VM in the background, whose command ends when its input does."""
+    """A VM in the background; with a command, one that ends when its input does."""
 
     def __init__(self, orrery, scratch, *args, name="vm", command=("cat",)):
         self.orrery, self.name = orrery, name
@@ -31,15 +31,20 @@ class Vm:
         self.env = {"XDG_RUNTIME_DIR": self.run_dir}
         self.entry = os.path.join(self.run_dir, "orrery", name + ".sock")
         self.log = open(os.path.join(scratch, name + ".log"), "w+b")  # noqa: SIM115
-        self.p = subprocess.Popen([orrery, "run", "--name", name, *args, "--", *command],
+        words = ["--", *command] if command else []
+        self.p = subprocess.Popen([orrery, "run", "--name", name, *args, *words],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
                                   env={**os.environ, **self.env})
         end = time.monotonic() + 60
-        while not os.path.exists(self.entry):
+        while not self.listens():
             if self.p.poll() is not None or time.monotonic() > end:
                 self.close()
                 raise Bad(f"the VM does not start: {self.said()}")
             time.sleep(0.01)
+
+    def listens(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(self.entry) == 0
 
     def said(self):
         self.log.seek(0)
