@@ -13,7 +13,7 @@
  * Large frames. libslirp has no header that says what is left to do, so checksums are filled in
  * here. A large TCP segment over IPv4 it takes as it is: it ends the connection itself and only
  * copies payload. For IPv6 it compares the packet with its MTU, so those are cut. In the other
- * direction a large MTU does the same (virtio_net tells the guest): segments of up to 32 KiB.
+ * direction a large MTU does the same (virtio_net tells the guest).
  *
  * The gate is held while there is a socket: only then can anything come that the guest has not
  * caused by itself just before. Answers of libslirp's own (ARP, DHCP) come within the call that

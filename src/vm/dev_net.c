@@ -21,7 +21,15 @@
 #define FORWARDS_MAX 64u
 #define TEXT_MAX 160u
 #define NETWORK 0x0a000200u /* 10.0.2.0 */
-#define MTU_LARGE 65520u    /* where no wire is between us and the end of a connection */
+/* Where no wire is between us and the end of a connection, large segments cost less. */
+#define MTU_PASST 65520u
+/*
+ * libslirp's TCP has windows of 64 KiB and no more. Two segments that nearly fill one wait for each
+ * other: the receiver rounds its window down to whole segments, the sender waits for room for one,
+ * and only its persist timer, five seconds later, ends that. Four to a window go on.
+ */
+#define MTU_USER 16384u
+#define MTU_USER_MAX 32000u
 #define MTU_ETHERNET 1500u
 
 enum backend { USER, TAP, LOOPBACK, PASST, NONE };
@@ -33,14 +41,14 @@ static const struct backend_info {
 	const char *name;
 	enum backend id;
 	bool value, needs_value; /* NAME=VALUE */
-	u16 mtu;
+	u16 mtu, mtu_max;
 	unsigned options;
 } backends[] = {
-	{ "user", USER, false, false, MTU_LARGE, O_FWD | O_USER },
-	{ "tap", TAP, true, true, MTU_ETHERNET, O_ADDR },
-	{ "loopback", LOOPBACK, false, false, MTU_ETHERNET, 0 },
-	{ "passt", PASST, true, false, MTU_LARGE, O_FWD },
-	{ "none", NONE, false, false, MTU_ETHERNET, 0 },
+	{ "user", USER, false, false, MTU_USER, MTU_USER_MAX, O_FWD | O_USER },
+	{ "tap", TAP, true, true, MTU_ETHERNET, VIRTIO_NET_MTU_MAX, O_ADDR },
+	{ "loopback", LOOPBACK, false, false, MTU_ETHERNET, VIRTIO_NET_MTU_MAX, 0 },
+	{ "passt", PASST, true, false, MTU_PASST, VIRTIO_NET_MTU_MAX, O_FWD },
+	{ "none", NONE, false, false, MTU_ETHERNET, VIRTIO_NET_MTU_MAX, 0 },
 };
 
 struct net_dev {
@@ -203,7 +211,7 @@ static int parse_option(const char *key, const char *val, struct net_dev *d, str
 	if (val && !strcmp(key, "mac"))
 		return parse_mac(val, d, e);
 	if (val && !strcmp(key, "mtu")) {
-		r = parse_number(key, val, VIRTIO_NET_MTU_MIN, VIRTIO_NET_MTU_MAX, d, e, &v);
+		r = parse_number(key, val, VIRTIO_NET_MTU_MIN, d->be->mtu_max, d, e, &v);
 		d->mtu = r < 0 ? d->mtu : (u16)v;
 		return r;
 	}

@@ -82,7 +82,7 @@ def download(orrery, scratch, package):
                        command=["sh", "-c", script])
             sum_line = md5(server.blob) + "  -"
             expect("what the guest saw", got.out.decode().splitlines(),
-                   ["65520", "nameserver 10.0.2.3", sum_line, sum_line, str(cpus)], got)
+                   ["16384", "nameserver 10.0.2.3", sum_line, sum_line, str(cpus)], got)
 
 
 def download_6_1(orrery, scratch):
@@ -169,6 +169,13 @@ def iperf(orrery, scratch):
             got = boot(orrery, CLOUD_6_12, "--net", "user", "--mem", "1G", "--cpus", "2", command=[
                 "iperf3", "-c", "10.0.2.2", "-p", str(port), "-n", "40M", *way])
             expect_in("the end", b"iperf Done", got.out, got)
+        # Segments too large for libslirp's window made every other of these wait for 15 seconds.
+        got = boot(orrery, CLOUD_6_12, "--net", "user", "--mem", "1G", "--stats", "--include",
+                   shutil.which("iperf3"), command=["sh", "-c", f"""
+            for i in 1 2 3 4 5 6; do
+                iperf3 -R -c 10.0.2.2 -p {port} -n 10M >/dev/null || exit 1
+            done"""])
+        expect("six of them take less than 8 s", got.stat("guest_s") < 8, True, got)
     finally:
         server.kill()
         server.wait()
