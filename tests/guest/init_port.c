@@ -80,6 +80,28 @@ void init_run_start(struct init_run *r, const char *const *lines)
 	close(spec);
 }
 
+void init_run_agent(struct init_run *r, const void *request, size_t len)
+{
+	const char *init = getenv("GUEST_INIT");
+	char port[16];
+	int pair[2];
+
+	assert_non_null(init);
+	*r = (struct init_run){ 0 };
+	assert_int_equal(cmdport_new(&ops, r, &r->port), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	r->fd = pair[0];
+	r->pid = fork();
+	if (!r->pid) {
+		close(pair[0]);
+		snprintf(port, sizeof(port), "%d", pair[1]);
+		execl(init, "init", "--agent", port, NULL);
+		_exit(99);
+	}
+	close(pair[1]);
+	assert_int_equal(write(r->fd, request, len), len);
+}
+
 void init_run_until(struct init_run *r, const void *in, size_t len, bool eof,
 		    bool (*done)(struct init_run *r))
 {

@@ -23,6 +23,8 @@ struct init_run {
 
 /* Starts init with a spec of @lines (NULL-terminated, KEY=VALUE each). Fails the test on error. */
 void init_run_start(struct init_run *r, const char *const *lines);
+/* Starts init as the agent for one connection, on which @request has been sent. */
+void init_run_agent(struct init_run *r, const void *request, size_t len);
 /* Carries @in to the command (@eof: then its end) until @done is true or the stream ends. */
 void init_run_until(struct init_run *r, const void *in, size_t len, bool eof,
 		    bool (*done)(struct init_run *r));
