@@ -247,6 +247,15 @@ static void on_notify(void *dev, unsigned queue)
 	}
 }
 
+/* Linux leaves its buffer for statistics, and notifies, before DRIVER_OK. */
+static void on_start(void *dev)
+{
+	struct virtio_balloon *b = dev;
+
+	if (has_stats(b))
+		take_stats(b, vdev_queue(b->v, Q_DEFLATE + 1));
+}
+
 /* The driver may write two fields: how many pages it has given, and its poison (5.5.4). */
 static void on_config_write(void *dev, u32 off, const void *data, u32 len)
 {
@@ -315,6 +324,7 @@ static void on_free(void *dev)
 static const struct vdev_ops ops = {
 	.name = "virtio-balloon",
 	.id = VIRTIO_ID_BALLOON,
+	.start = on_start,
 	.notify = on_notify,
 	.queue_stop = on_queue_stop,
 	.config_write = on_config_write,

@@ -67,7 +67,9 @@ static int balloon_parse(const char *text, struct err *e, void **ret)
 	if (!b)
 		return err_set(e, -ENOMEM, "out of memory");
 	b->report = true;
-	while ((r = value_piece(OPT, &text, piece, sizeof(piece), e, &val)) > 0) {
+	r = *text ? 0 : err_set(e, -EINVAL, OPT ": it takes SIZE[@SECONDS], such as 512M@10");
+	while (r == 0 && (r = value_piece(OPT, &text, piece, sizeof(piece), e, &val)) > 0) {
+		r = 0;
 		if (val)
 			r = err_set(e, -EINVAL,
 				    OPT " %s=%s: it takes SIZE[@SECONDS] and noreport, separated "

@@ -55,6 +55,7 @@ struct session {
 	struct conlog console;
 	struct out out, err, file;
 	u8 wire[2 * WIRE_WINDOW]; /* for a receiver that takes a part at a time: COM2's 16 bytes */
+	bool hvc_spoke;		  /* the guest has written to hvc0 */
 	bool moved;		  /* the command port is the virtio port now */
 	size_t wire_n, wire_old;  /* bytes there; those that are still for COM2 after a move */
 	u8 in[IN_SIZE];		  /* read from a file, or the end of the input, for COM1 */
@@ -178,7 +179,13 @@ void session_tx(void *opaque, enum machine_port port, const u8 *bytes, size_t n)
 
 static void hvc_tx(void *opaque, unsigned port, const u8 *bytes, size_t n)
 {
-	console_tx(opaque, bytes, n);
+	struct session *s = opaque;
+	bool first = !s->hvc_spoke;
+
+	s->hvc_spoke = true;
+	console_tx(s, bytes, n);
+	if (first && !s->cfg.command)
+		feed_console(s);
 }
 
 /* The first byte says that the guest has moved (base/wire.h). */
@@ -297,9 +304,12 @@ static void feed_console(struct session *s)
 {
 	size_t n;
 
-	/* What arrives before Linux has opened the port is thrown away by its driver. */
-	if (!s->m ||
-	    (s->cfg.linux_guest && !s->cfg.hvc && !machine_rx_listening(s->m, MACHINE_CONSOLE)))
+	/*
+	 * What arrives before Linux has opened the port is thrown away by its driver; that of hvc0
+	 * does not tell when it is ready, but whoever reads there writes first.
+	 */
+	if (!s->m || (s->cfg.linux_guest &&
+		      !(s->cfg.hvc ? s->hvc_spoke : machine_rx_listening(s->m, MACHINE_CONSOLE))))
 		return;
 	for (;;) {
 		if (s->in_at == s->in_n) {

@@ -142,6 +142,17 @@ static void statistics(void **state)
 	assert_int_equal(vdrv_used_idx(&d, STATS), 1);
 	testclock_by(&d.clk, 10 * SECOND);
 	assert_int_equal(vdrv_used_idx(&d, STATS), 1);
+	/* Left there before DRIVER_OK, as Linux does, it is found at that. */
+	struct vdrv_seg seg = { vdrv_put(&d, s, sizeof(s)), sizeof(s), false };
+
+	assert_true(vdrv_negotiate(&d, UINT64_MAX));
+	for (unsigned q = 0; q < 4; q++)
+		vdrv_queue(&d, q, 16);
+	vdrv_add(&d, STATS, &seg, 1);
+	vdrv_notify(&d, STATS);
+	vdrv_ok(&d);
+	testclock_by(&d.clk, SECOND);
+	assert_int_equal(vdrv_used_idx(&d, STATS), 1);
 	/* Two at once: one comes back. */
 	give(&d, STATS, s, sizeof(s));
 	give(&d, STATS, s, sizeof(s));
