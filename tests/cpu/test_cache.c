@@ -25,8 +25,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef PR_SET_MDWE /* Linux 6.3 */
+#define PR_SET_MDWE 65
+#define PR_MDWE_REFUSE_EXEC_GAIN 1
+#endif
 
 #define RAM_SIZE 0x400000u
 #define GPA_PML4 0x1000u
@@ -521,12 +527,39 @@ static void test_codebuf_fork(void **state)
 	codebuf_fini(&cb);
 }
 
+/* A process that has sworn off memory which becomes executable later (systemd's option, say). */
+static void test_codebuf_hardened(void **state)
+{
+	struct codebuf cb;
+	int st;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) < 0)
+			_exit(77);
+		if (codebuf_init(&cb, 1u << 20) < 0 || add_fn(&cb, 5)() != 5)
+			_exit(1);
+		codebuf_truncate(&cb, 0);
+		_exit(add_fn(&cb, 6)() != 6);
+	}
+	assert_int_equal(waitpid(pid, &st, 0), pid);
+	if (WEXITSTATUS(st) == 77) {
+		print_message("skip: this kernel has no PR_SET_MDWE; Linux 6.3 has\n");
+		skip();
+	}
+	assert_int_equal(st, 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_codebuf), cmocka_unit_test(test_codebuf_fork),
-		cmocka_unit_test(test_evict),	cmocka_unit_test(test_evict_mixed),
-		cmocka_unit_test(test_sweep),	cmocka_unit_test(test_fork),
+		cmocka_unit_test(test_codebuf),
+		cmocka_unit_test(test_codebuf_fork),
+		cmocka_unit_test(test_codebuf_hardened),
+		cmocka_unit_test(test_evict),
+		cmocka_unit_test(test_evict_mixed),
+		cmocka_unit_test(test_sweep),
+		cmocka_unit_test(test_fork),
 	};
 
 	return cmocka_run_group_tests(tests, make_image, NULL);

@@ -22,7 +22,7 @@
  * it takes to drop its regions, some hundred nanoseconds each.
  */
 #define SEGMENT_MIN (128u << 10)
-#define SEGMENT_MAX (1u << 20)
+#define SEGMENT_MAX (512u << 10)
 _Static_assert(sizeof(((struct tr *)0)->buf) <= SEGMENT_MIN, "a region fits in an empty segment");
 
 /*
