@@ -411,7 +411,7 @@ int jit_new(size_t code_max, bool eager, struct jit **ret)
 	j->hot = eager ? 1 : HOT;
 	j->bmi2 = __builtin_cpu_supports("bmi2");
 	j->avx = __builtin_cpu_supports("avx");
-	j->tr = malloc(sizeof(*j->tr));
+	j->tr = calloc(1, sizeof(*j->tr));
 	if (!j->tr) {
 		jit_free(j);
 		return -ENOMEM;
