@@ -51,13 +51,15 @@ struct fuse_req {
 	const struct iovec *in; /* room for the reply */
 	unsigned n_in;
 	size_t in_len;
+	bool nowait; /* READ: of what is in memory only; else it is blocked */
 
 	/* Results. */
-	u32 written;  /* bytes of the reply; 0: there is none */
-	u64 map_lo;   /* what part of the window other memory lies in now */
-	u64 map_hi;   /* exclusive; 0: nothing changed */
-	u64 unique;   /* of the request, to interrupt it by */
-	bool blocked; /* somebody else holds a lock: to be served again later; written is 0 */
+	u32 written; /* bytes of the reply; 0: there is none */
+	u64 map_lo;  /* what part of the window other memory lies in now */
+	u64 map_hi;  /* exclusive; 0: nothing changed */
+	u64 unique;  /* of the request, to interrupt it by */
+	/* It would wait, for a lock or (nowait) the disk: to be served again; written is 0. */
+	bool blocked;
 };
 
 /*

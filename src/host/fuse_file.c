@@ -15,7 +15,7 @@
 #define PIECES 256u
 #define COPY_MAX (64u << 20) /* one request does not keep a worker longer than this takes */
 
-enum how { READ, WRITE, APPEND };
+enum how { READ, READ_NOWAIT, WRITE, APPEND };
 
 /* Moves up to @len bytes between @fd and @iov at @at. How many, or a negative errno. */
 static s64 transfer(int fd, enum how how, const struct iovec *iov, unsigned n, size_t at,
@@ -33,9 +33,10 @@ static s64 transfer(int fd, enum how how, const struct iovec *iov, unsigned n, s
 
 		if (!part)
 			break;
-		got = how == READ ? preadv(fd, piece, (int)k, (off_t)(offset + done))
-				  : pwritev2(fd, piece, (int)k, (off_t)(offset + done),
-					     how == APPEND ? RWF_APPEND : 0);
+		got = how <= READ_NOWAIT ? preadv2(fd, piece, (int)k, (off_t)(offset + done),
+						   how == READ_NOWAIT ? RWF_NOWAIT : 0)
+					 : pwritev2(fd, piece, (int)k, (off_t)(offset + done),
+						    how == APPEND ? RWF_APPEND : 0);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
@@ -47,16 +48,31 @@ static s64 transfer(int fd, enum how how, const struct iovec *iov, unsigned n, s
 	return (s64)done;
 }
 
+/* Whether a read of @n bytes at @offset came to the file's end. */
+static bool at_end(int fd, u64 offset, s64 n)
+{
+	struct stat st;
+
+	return n >= 0 && fstat(fd, &st) == 0 && offset + (u64)n >= (u64)st.st_size;
+}
+
 int fuse_do_read(struct freq *q)
 {
 	struct fuse_read_in in;
 	int r = freq_arg(q, &in, sizeof(in), sizeof(in));
+	size_t want;
 	s64 n;
 
 	if (r < 0)
 		return r;
-	n = transfer(q->fh->fd, READ, q->r->in, q->r->n_in, sizeof(struct fuse_out_header),
-		     MIN((size_t)in.size, q->room), in.offset);
+	want = MIN((size_t)in.size, q->room);
+	n = transfer(q->fh->fd, q->r->nowait ? READ_NOWAIT : READ, q->r->in, q->r->n_in,
+		     sizeof(struct fuse_out_header), want, in.offset);
+	/* Short: at the end of the file, or of what is in memory. */
+	if (q->r->nowait && (n < 0 || (size_t)n < want) && !at_end(q->fh->fd, in.offset, n)) {
+		q->r->blocked = true;
+		return 0;
+	}
 	if (n < 0)
 		return (int)n;
 	q->len = (size_t)n;

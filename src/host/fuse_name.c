@@ -298,10 +298,32 @@ static int open_node(struct freq *q, const struct fnode *n, u32 asked)
 	return fd;
 }
 
+/* Whether the file is as it was when it was last opened, by statx as of now. */
+static bool unchanged(struct fuse *f, struct fnode *n, int fd)
+{
+	struct statx st;
+	bool same;
+
+	if (statx(fd, "", AT_EMPTY_PATH, FUSE_STATX, &st) < 0)
+		return false;
+	pthread_mutex_lock(&f->lock);
+	same = n->seen.mtime == st.stx_mtime.tv_sec && n->seen.mtime_ns == st.stx_mtime.tv_nsec &&
+	       n->seen.ctime == st.stx_ctime.tv_sec && n->seen.ctime_ns == st.stx_ctime.tv_nsec &&
+	       n->seen.size == st.stx_size;
+	n->seen.mtime = st.stx_mtime.tv_sec;
+	n->seen.mtime_ns = st.stx_mtime.tv_nsec;
+	n->seen.ctime = st.stx_ctime.tv_sec;
+	n->seen.ctime_ns = st.stx_ctime.tv_nsec;
+	n->seen.size = st.stx_size;
+	pthread_mutex_unlock(&f->lock);
+	return same;
+}
+
 /* The handle of an opened file; takes @fd. @entry (may be NULL) goes before it in the reply. */
 static int put_open(struct freq *q, struct fnode *n, int fd, const struct fuse_entry_out *entry)
 {
-	struct fuse_open_out o = { .open_flags = q->f->cfg.cached ? FOPEN_KEEP_CACHE : 0 };
+	bool keep = q->f->cfg.cached || unchanged(q->f, n, fd);
+	struct fuse_open_out o = { .open_flags = keep ? FOPEN_KEEP_CACHE : 0 };
 	struct fhandle *h;
 	int r = fuse_fh_new(q->f, n, fd, false, &o.fh);
 

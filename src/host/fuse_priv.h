@@ -59,8 +59,14 @@ struct fnode {
 	u32 refs;		     /* requests and handles that use it */
 	int fd;			     /* O_PATH; -1: closed for want of descriptors, see @handle */
 	struct file_handle *handle;  /* NULL: not asked for yet */
-	u16 type;		     /* S_IFMT */
-	bool keyed;		     /* in the table by key */
+	/* When it was last opened: a client's copies from before are good if nothing has changed. */
+	struct {
+		s64 mtime, ctime;
+		u32 mtime_ns, ctime_ns;
+		u64 size;
+	} seen;
+	u16 type;    /* S_IFMT */
+	bool keyed;  /* in the table by key */
 	bool hollow; /* the root of a file system of the kernel's own: nothing is shown of it */
 	struct fuse_locker *lockers; /* owners of POSIX locks */
 };

@@ -10,7 +10,8 @@
  *
  * Under the virtual clock nobody else may change what is shared, or the run is not a function of
  * its inputs; so there the guest caches names, attributes and writes. Under the real clock it asks
- * again after a second. `cache=` says otherwise.
+ * again after a second. `cache=` says otherwise. What lies under the guest's root is cached anyway:
+ * an overlay does not expect it to change.
  */
 #include "base/values.h"
 #include "dev/virtio_fs.h"
@@ -219,6 +220,11 @@ static unsigned descriptors(unsigned shares)
 	return (unsigned)MIN((lim.rlim_cur - FDS_KEPT) / MAX(shares, 1u), (rlim_t)FDS_MAX);
 }
 
+static bool share_root(void *dev)
+{
+	return !strcmp(((struct share *)dev)->tag, ROOT_TAG);
+}
+
 static int share_open(void *dev, const struct vm_dev_host *host, struct err *e)
 {
 	struct share *s = dev;
@@ -244,18 +250,13 @@ static int share_open(void *dev, const struct vm_dev_host *host, struct err *e)
 	s->exact = host->exact;
 	s->rtc_ns = (u64)host->rtc_base * 1000000000ull;
 	if (!s->cache_set)
-		s->cache = host->exact;
+		s->cache = host->exact || share_root(s);
 	return 0;
 }
 
 static u64 share_window(void *dev)
 {
 	return ((struct share *)dev)->dax;
-}
-
-static bool share_root(void *dev)
-{
-	return !strcmp(((struct share *)dev)->tag, ROOT_TAG);
 }
 
 static const char *const modules[] = { "virtiofs", NULL };

@@ -91,7 +91,9 @@ def build(orrery, scratch):
         if not shutil.which(tool):
             raise Skip(f"the host has no {tool}")
     tree = fresh(scratch, "checkout")
-    shutil.copytree(SOURCES, os.path.join(tree, "base"))
+    os.mkdir(os.path.join(tree, "base"))
+    for name in ("buf.c", "buf.h", "compiler.h", "err.c", "err.h", "iov.c", "iov.h"):
+        shutil.copy(os.path.join(SOURCES, name), os.path.join(tree, "base"))
     for name, text in (("Makefile", MAKEFILE), ("hello.c", HELLO)):
         with open(os.path.join(tree, name), "w") as f:
             f.write(text)
@@ -99,7 +101,7 @@ def build(orrery, scratch):
         got = boot(orrery, package, "--mem", "1G", "--clock", "real", "--cpus", "2", "--share", "/",
                    "--share", tree + ":tree",
                    command=["sh", "-ec", "cd /mnt/tree; make -j2; ./hello; test ! -e /mnt/host;"
-                            "touch /usr/only-in-the-guest; make -q; make clean 2>/dev/null || true"])
+                            "touch /usr/only-in-the-guest; make -q"], limit=500)
         expect_in("what it built says", "made in the guest", got.out.decode(), got)
         here = subprocess.run([os.path.join(tree, "hello")], capture_output=True, check=False)
         expect("on the host", here.stdout, b"made in the guest\n", got)
