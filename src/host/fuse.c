@@ -402,7 +402,7 @@ void fuse_proc_path(char ret[FUSE_PROC_PATH], int fd)
 	snprintf(ret, FUSE_PROC_PATH, "/proc/self/fd/%d", fd);
 }
 
-int fuse_reopen(struct fuse *f, const struct fnode *n, int flags)
+int fuse_reopen(struct fuse *f, const struct fnode *n, int flags, mode_t mode)
 {
 	char name[16];
 	int fd;
@@ -414,9 +414,9 @@ int fuse_reopen(struct fuse *f, const struct fnode *n, int flags)
 	snprintf(name, sizeof(name), "%d", n->fd);
 	flags = (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL)) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 	/* To read is not to change: but only the owner, or root, may ask for it. */
-	fd = openat(f->proc, name, flags | O_NOATIME);
+	fd = openat(f->proc, name, flags | O_NOATIME, mode);
 	if (fd < 0 && errno == EPERM)
-		fd = openat(f->proc, name, flags);
+		fd = openat(f->proc, name, flags, mode);
 	return fd < 0 ? -errno : fd;
 }
 

@@ -146,7 +146,7 @@ static int set_size(struct freq *q, const struct fuse_setattr_in *in)
 		}
 		fd = h->fd;
 	} else {
-		fd = fuse_reopen(q->f, q->node, O_WRONLY);
+		fd = fuse_reopen(q->f, q->node, O_WRONLY, 0);
 		if (fd < 0)
 			return fd;
 	}

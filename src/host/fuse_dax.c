@@ -125,7 +125,7 @@ static int mapping_fd(struct freq *q, const struct fuse_setupmapping_in *in)
 		return -EINVAL;
 	/* Linux maps by node. Anew, so that the mapping has the mode it needs. */
 	if (in->fh == UINT64_MAX)
-		return fuse_reopen(q->f, q->node, write ? O_RDWR : O_RDONLY);
+		return fuse_reopen(q->f, q->node, write ? O_RDWR : O_RDONLY, 0);
 	if (fuse_fh_get(q->f, in->fh, &h) < 0)
 		return -EBADF;
 	fd = h->dir || h->node != q->node ? -EBADF : fcntl(h->fd, F_DUPFD_CLOEXEC, 0);

@@ -100,7 +100,7 @@ static int read_whole(struct freq *q, struct fhandle *h)
 	if (r == 0)
 		r = add_entry(&d, "..", h->node->ino, DT_DIR);
 	if (r == 0 && !h->node->hollow) {
-		fd = fuse_reopen(f, h->node, O_RDONLY);
+		fd = fuse_reopen(f, h->node, O_RDONLY, 0);
 		r = fd < 0 ? fd : read_names(&d, fd);
 	}
 	if (r < 0) {
@@ -215,7 +215,7 @@ int fuse_do_opendir(struct freq *q)
 
 	/* Who may not read it hears it now. */
 	if (r == 0 && !q->node->hollow) {
-		fd = fuse_reopen(q->f, q->node, O_RDONLY);
+		fd = fuse_reopen(q->f, q->node, O_RDONLY, 0);
 		if (fd < 0)
 			return fd;
 		close(fd);
@@ -244,7 +244,7 @@ int fuse_do_fsyncdir(struct freq *q)
 
 	if (q->f->cfg.ro || q->node->hollow)
 		return 0;
-	fd = fuse_reopen(q->f, q->node, O_RDONLY);
+	fd = fuse_reopen(q->f, q->node, O_RDONLY, 0);
 	if (fd < 0)
 		return fd;
 	r = fsync(fd) < 0 ? -errno : 0;

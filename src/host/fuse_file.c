@@ -158,7 +158,7 @@ int fuse_do_syncfs(struct freq *q)
 
 	if (q->f->cfg.ro)
 		return 0;
-	fd = fuse_reopen(q->f, q->f->root, O_RDONLY);
+	fd = fuse_reopen(q->f, q->f->root, O_RDONLY, 0);
 	if (fd < 0)
 		return fd;
 	r = syncfs(fd) < 0 ? -errno : 0;

@@ -57,9 +57,9 @@ void fuse_locker_end(struct fuse *f, struct fnode *n, u64 owner)
 /* For both kinds of lock the descriptor must be open for reading and for writing. */
 static int open_for_locks(struct fuse *f, const struct fnode *n)
 {
-	int fd = f->cfg.ro ? -EROFS : fuse_reopen(f, n, O_RDWR);
+	int fd = f->cfg.ro ? -EROFS : fuse_reopen(f, n, O_RDWR, 0);
 
-	return fd < 0 ? fuse_reopen(f, n, O_RDONLY) : fd;
+	return fd < 0 ? fuse_reopen(f, n, O_RDONLY, 0) : fd;
 }
 
 /* The descriptor of @owner's locks, made if need be; or negative errno. Under f->lock. */

@@ -291,10 +291,10 @@ static int open_node(struct freq *q, const struct fnode *n, u32 asked)
 		return -EISDIR;
 	if (q->f->cfg.ro && wants_change(asked))
 		return -EROFS;
-	fd = fuse_reopen(q->f, n, flags);
+	fd = fuse_reopen(q->f, n, flags, 0);
 	/* A file that may be written and not read. */
 	if (fd == -EACCES && (flags & O_ACCMODE) != (int)(asked & O_ACCMODE))
-		fd = fuse_reopen(q->f, n, (flags & ~O_ACCMODE) | (int)(asked & O_ACCMODE));
+		fd = fuse_reopen(q->f, n, (flags & ~O_ACCMODE) | (int)(asked & O_ACCMODE), 0);
 	return fd;
 }
 
@@ -441,11 +441,35 @@ int fuse_do_create(struct freq *q)
 	return put_created(q, name, true, fd);
 }
 
-/*
- * A file without a name. Its node cannot be looked up, so it would have to be made of a descriptor
- * alone; programs fall back to a name of their own when they are told so.
- */
+/* A file without a name, though LINK may give it one. The name in the request means nothing. */
 int fuse_do_tmpfile(struct freq *q)
 {
-	return -EOPNOTSUPP;
+	struct fuse_entry_out entry;
+	struct fuse_create_in in;
+	struct fuse_cred c;
+	struct fnode *n;
+	struct statx st;
+	int r = freq_arg(q, &in, sizeof(in), sizeof(in)), fd;
+
+	if (r == 0)
+		r = dir_ok(q);
+	if (r < 0)
+		return r;
+	fuse_become(q, &c);
+	fd = fuse_reopen(q->f, q->node, O_RDWR | O_TMPFILE, in.mode & 07777);
+	fuse_unbecome(&c);
+	if (fd < 0)
+		return fd;
+	fuse_stamp(q, fd);
+	r = fuse_node_of(q->f, fd, &n, &st);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	fuse_fill_entry(q->f, n, &st, &entry);
+	r = put_open(q, n, fd, &entry);
+	if (r < 0)
+		fuse_node_forget(q->f, n->id, 1);
+	fuse_node_put(q->f, n);
+	return r;
 }

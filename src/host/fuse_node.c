@@ -215,7 +215,7 @@ static void know_mount(struct fuse *f, const struct fnode *n)
 
 	if (n->type != S_IFDIR || f->n_mounts == FUSE_MOUNTS || mount_fd(f, n->mnt) >= 0)
 		return;
-	fd = fuse_reopen(f, n, O_RDONLY);
+	fd = fuse_reopen(f, n, O_RDONLY, 0);
 	if (fd < 0)
 		return;
 	f->mount[f->n_mounts].id = n->mnt;
@@ -573,6 +573,28 @@ int fuse_node_look(struct fuse *f, struct fnode *dir, const char *name, bool cre
 	}
 	pthread_mutex_lock(&f->lock);
 	r = keep(f, fd, &st, created, hollow, ret);
+	pthread_mutex_unlock(&f->lock);
+	if (r == 0)
+		*ret_st = st;
+	return r;
+}
+
+int fuse_node_of(struct fuse *f, int fd, struct fnode **ret, struct statx *ret_st)
+{
+	char path[FUSE_PROC_PATH];
+	struct statx st;
+	int node, r;
+
+	fuse_proc_path(path, fd);
+	node = open(path, O_PATH | O_CLOEXEC);
+	if (node < 0 || statx(node, "", AT_EMPTY_PATH, FUSE_STATX, &st) < 0) {
+		r = -errno;
+		if (node >= 0)
+			close(node);
+		return r;
+	}
+	pthread_mutex_lock(&f->lock);
+	r = keep(f, node, &st, true, false, ret);
 	pthread_mutex_unlock(&f->lock);
 	if (r == 0)
 		*ret_st = st;

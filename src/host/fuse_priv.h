@@ -160,8 +160,11 @@ int freq_put(struct freq *q, const void *p, size_t n);
 #define FUSE_PROC_PATH 40
 /* "/proc/self/fd/N". */
 void fuse_proc_path(char ret[FUSE_PROC_PATH], int fd);
-/* Opens a node anew. A descriptor, or negative errno. The type of the node must allow it. */
-int fuse_reopen(struct fuse *f, const struct fnode *n, int flags);
+/*
+ * Opens a node anew. A descriptor, or negative errno. The type of the node must allow it. @mode is
+ * for O_TMPFILE.
+ */
+int fuse_reopen(struct fuse *f, const struct fnode *n, int flags, mode_t mode);
 /* Acts as the client's user until the other is called; the file mode mask is 0 meanwhile. */
 struct fuse_cred {
 	bool changed;
@@ -183,6 +186,8 @@ void fuse_nodes_forget_all(struct fuse *f);
 /* Finds @name in @dir, and makes or finds the node. @created: its number must be a new one. */
 int fuse_node_look(struct fuse *f, struct fnode *dir, const char *name, bool created,
 		   struct fnode **ret, struct statx *ret_st);
+/* The node of an open file that was just created. */
+int fuse_node_of(struct fuse *f, int fd, struct fnode **ret, struct statx *ret_st);
 /* The number that the client sees for a file. */
 u64 fuse_shown(struct fuse *f, u64 dev, u64 ino);
 

@@ -322,9 +322,10 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 			"--include and --module add to Orrery's own initramfs; with --initrd "
 			"there is none");
 	if (cfg->devs && vm_devs_root(cfg->devs) && cfg->n_include)
-		return err_set(e, -EINVAL,
-			       "--include packs files, and with --share / nothing is packed: all of "
-			       "this host's are there");
+		return err_set(
+			e, -EINVAL,
+			"--include packs files, and with --share / nothing is packed: all of "
+			"this host's are there");
 	r = machine_check_model(cfg->cpu_model, e);
 	if (r == 0)
 		r = prepare_topo(cfg, e, p);

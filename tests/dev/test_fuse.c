@@ -794,6 +794,35 @@ static void owners(void **state)
 	close_server(&c);
 }
 
+/* A file without a name, which gets one. */
+static void nameless(void **state)
+{
+	struct fuse_create_in cr = { .flags = O_RDWR, .mode = 0640 };
+	struct fuse_write_in wr = { .size = 4 };
+	struct fuse_link_in ln = { 0 };
+	struct stat sb;
+	struct client c;
+	s32 r;
+
+	open_server(&c, (struct fuse_cfg){ 0 });
+	r = call(&c, FUSE_TMPFILE, 1, &cr, sizeof(cr), "");
+	if (r == -EOPNOTSUPP) {
+		print_message("skip: /tmp has no O_TMPFILE; use another file system there\n");
+		close_server(&c);
+		skip();
+	}
+	assert_int_equal(r, 0);
+	ln.oldnodeid = ((const struct fuse_entry_out *)body(&c))->nodeid;
+	memcpy(&wr.fh, (const u8 *)body(&c) + sizeof(struct fuse_entry_out), 8);
+	assert_int_equal(call_raw(&c, FUSE_WRITE, ln.oldnodeid, &wr, sizeof(wr), "text", 4), 0);
+	assert_int_equal(error_of(&c), 0);
+	assert_int_equal(call(&c, FUSE_LINK, 1, &ln, sizeof(ln), "named"), 0);
+	assert_int_equal(stat(at("named"), &sb), 0);
+	assert_int_equal(sb.st_size, 4);
+	assert_int_equal(sb.st_mode & 07777, 0640);
+	close_server(&c);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, up, down)
 
 int main(void)
@@ -803,6 +832,7 @@ int main(void)
 		CASE(special_files), CASE(read_only),	CASE(forgetting), CASE(eviction),
 		CASE(handles),	     CASE(directories), CASE(exact),	  CASE(locks),
 		CASE(dax),	     CASE(no_window),	CASE(cut),	  CASE(owners),
+		CASE(nameless),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
