@@ -220,6 +220,31 @@ def dax(orrery, scratch):
         expect("the file has what the guest wrote", now == data, True, got)
 
 
+def cut(orrery, scratch):
+    """The host truncates a file that the guest has mapped: zeros, and the run goes on."""
+    share = fresh(scratch, "cut")
+    with open(os.path.join(share, "f"), "wb") as f:
+        f.write(b"x" * (4 << 20))
+    guest = subprocess.Popen(
+        [orrery, "run", "--kernel", kernel(orrery, CLOUD_6_12), "--clock", "real", "--timeout",
+         "100", "--share", share + ":t,dax,cache=on", "--share", scratch + ":go", "--", "sh", "-c",
+         "cd /mnt/t; wc -c <f; cat f >/dev/null; echo up >/mnt/go/up;"
+         "until [ -e /mnt/go/go ]; do sleep 0.1; done; tr -d '\\0' <f | wc -c"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    end = time.monotonic() + 60
+    while not os.path.exists(os.path.join(scratch, "up")) and guest.poll() is None:
+        if time.monotonic() > end:
+            guest.kill()
+        time.sleep(0.02)
+    os.truncate(os.path.join(share, "f"), 4096)
+    with open(os.path.join(scratch, "go"), "w", encoding="utf-8"):
+        pass
+    out, err = guest.communicate(timeout=100)
+    expect("status", guest.returncode, 0, None)
+    expect("size before, bytes that are not zero after", out.split(), [b"4194304", b"4096"])
+    expect("words", err, b"")
+
+
 def exact(orrery, scratch):
     """Two runs that read and write shares end in the same state, whatever the host's file system."""
     work = r"""cd /mnt/rw; cp -r ../ro/. copy; ls -laRi . ../ro >log; df . >>log; stat copy/* >>log
@@ -317,5 +342,5 @@ def bad_input(orrery, scratch):
 
 
 if __name__ == "__main__":
-    main([model_6_12, model_6_1, model_dax, build, rules, users, read_only, dax, exact, live,
+    main([model_6_12, model_6_1, model_dax, build, rules, users, read_only, dax, cut, exact, live,
           bad_input])
