@@ -19,6 +19,8 @@
  * Output: one chain of a port at a time is taken, its time passes, then the bytes are handed on
  * and the buffer is returned. A back end that waits thus holds the guest's buffers, and what the
  * guest wants to write fills its queue and then blocks it. Nothing is copied or queued here.
+ * That a buffer is back is told TELL_NS later, for all that came back meanwhile: a tty sends 32
+ * bytes a buffer, and an interrupt for each would take longer than the sending.
  * Input: bytes are written to the guest's buffers when the back end gives them, never before a
  * program has the port open. A back end with more than fits is told when buffers come.
  */
@@ -32,9 +34,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A buffer's way through a pipe: about a gigabyte a second. */
-static const struct vpace pace = { .base_ns = 2000, .ps_per_byte = 1000 };
+/*
+ * A buffer's way through a pipe: about a gigabyte a second. A tty gives a few bytes at a time and
+ * waits for each without sleeping, so the base counts.
+ */
+static const struct vpace pace = { .base_ns = 500, .ps_per_byte = 1000 };
 
+#define TELL_NS 50000u
 #define CONTROL_RX 2u /* queues of a device with MULTIPORT (5.3.2) */
 #define CONTROL_TX 3u
 #define CONTROL_LEN 8u
@@ -51,6 +57,7 @@ enum owed {
 struct port_st {
 	struct virtio_console_config config; /* port 0's is the device's */
 	u64 busy;			     /* of the output's channel */
+	u64 tell_at; /* guest time at which returned output buffers are told of; 0: none */
 	u8 owed;
 	u8 added; /* the driver said it is ready for it */
 	u8 guest; /* a program of the guest has it open */
@@ -65,6 +72,7 @@ struct port {
 	/* The chain whose time passes, or NULL; and whether tx_begin is on the stack. */
 	struct vq_chain *chain;
 	struct vjob job;
+	struct gtimer tell;
 	bool beginning;
 };
 
@@ -78,13 +86,10 @@ struct virtio_console {
 };
 
 static const struct field_desc fields[] = {
-	DEV_FIELD(struct port_st, config),
-	DEV_FIELD(struct port_st, busy),
-	DEV_FIELD(struct port_st, owed),
-	DEV_FIELD(struct port_st, added),
-	DEV_FIELD(struct port_st, guest),
-	DEV_FIELD(struct port_st, host),
-	DEV_FIELDS_END,
+	DEV_FIELD(struct port_st, config),  DEV_FIELD(struct port_st, busy),
+	DEV_FIELD(struct port_st, tell_at), DEV_FIELD(struct port_st, owed),
+	DEV_FIELD(struct port_st, added),   DEV_FIELD(struct port_st, guest),
+	DEV_FIELD(struct port_st, host),    DEV_FIELDS_END,
 };
 
 static bool multiport(const struct virtio_console *c)
@@ -114,6 +119,14 @@ static bool is_open(const struct port *p)
 
 static void tx_begin(struct port *p);
 
+static void on_tell(void *opaque)
+{
+	struct port *p = opaque;
+
+	p->st.tell_at = 0;
+	vq_notify(vdev_queue(p->c->v, rx_queue(p->index) + 1));
+}
+
 static void tx_done(struct vjob *j)
 {
 	struct port *p = container_of(j, struct port, job);
@@ -130,7 +143,10 @@ static void tx_done(struct vjob *j)
 	for (unsigned i = 0; i < ch->n_out; i++)
 		c->cfg.ops->tx(c->cfg.opaque, p->index, ch->out[i].iov_base, ch->out[i].iov_len);
 	vq_push(q, ch, 0);
-	vq_notify(q);
+	if (!p->st.tell_at) {
+		p->st.tell_at = gclock_now(vdev_env(c->v)->clk) + TELL_NS;
+		gtimer_arm(&p->tell, p->st.tell_at);
+	}
 	if (!p->beginning)
 		tx_begin(p);
 }
@@ -381,6 +397,7 @@ static void set_initial(struct virtio_console *c)
 	for (unsigned i = 0; i < c->n_ports; i++) {
 		u8 host = c->port[i].st.host;
 
+		gtimer_cancel(&c->port[i].tell);
 		/* The host's end does not go because the guest's driver begins anew. */
 		c->port[i].st = (struct port_st){ .host = host };
 	}
@@ -399,6 +416,15 @@ static void on_reset(void *dev)
 	set_initial(c);
 }
 
+static void on_resume(void *dev)
+{
+	struct virtio_console *c = dev;
+
+	for (unsigned i = 0; i < c->n_ports; i++)
+		if (c->port[i].st.tell_at)
+			gtimer_arm(&c->port[i].tell, c->port[i].st.tell_at);
+}
+
 static void *own_state(void *dev, unsigned i)
 {
 	struct virtio_console *c = dev;
@@ -411,6 +437,8 @@ static void on_free(void *dev)
 	struct virtio_console *c = dev;
 
 	vjobs_free(c->jobs);
+	for (unsigned i = 0; i < c->n_ports; i++)
+		gtimer_cancel(&c->port[i].tell);
 	free(c);
 }
 
@@ -422,6 +450,7 @@ static const struct vdev_ops ops = {
 	.queue_stop = on_queue_stop,
 	.config_write = on_config_write,
 	.reset = on_reset,
+	.resume = on_resume,
 	.free = on_free,
 	.state = own_state,
 	.fields = fields,
@@ -432,7 +461,7 @@ struct virtio_console_stats virtio_console_stats(const struct virtio_console *c)
 	return c->stat;
 }
 
-static int add_ports(struct virtio_console *c)
+static int add_ports(struct virtio_console *c, const struct vdev_env *env)
 {
 	if (!multiport(c)) {
 		c->n_ports = 1;
@@ -450,6 +479,7 @@ static int add_ports(struct virtio_console *c)
 		c->port[i].c = c;
 		c->port[i].index = i;
 		c->port[i].st.host = true;
+		gtimer_init(&c->port[i].tell, env->clk, on_tell, &c->port[i]);
 	}
 	return c->n_ports ? 0 : -EINVAL;
 }
@@ -471,7 +501,7 @@ int virtio_console_new(const struct vdev_env *env, const struct virtio_console_c
 	/* Emergency output names no port: a byte stream has no place for it. */
 	vc.features = multiport(c) ? BIT(VIRTIO_CONSOLE_F_MULTIPORT)
 				   : BIT(VIRTIO_CONSOLE_F_SIZE) | BIT(VIRTIO_CONSOLE_F_EMERG_WRITE);
-	r = add_ports(c);
+	r = add_ports(c, env);
 	vc.n_queues = multiport(c) ? 2 * (c->n_ports + 1) : 2;
 	if (r == 0)
 		r = vjobs_new(env, 0, &c->jobs);
