@@ -86,15 +86,7 @@ static void page_unlink(gpa_t page, struct block *b)
 		*prev_in(next, page) = *prev_in(b, page);
 }
 
-/* Also called once for many blocks, since it costs more than all else about them. */
-static void jc_clear(struct soft *s)
-{
-	for (unsigned i = 0; i < s->cfg.ncpus; i++)
-		memset(s->cpu[i]->jc, 0, sizeof(s->cpu[i]->jc));
-}
-
-/* True: the caller is to call jc_clear too. */
-static bool block_drop(struct soft *s, struct block *b)
+static void block_drop(struct soft *s, struct block *b)
 {
 	struct block **p = &s->hash[hash_of(b->gpa, b->mode)];
 
@@ -106,9 +98,11 @@ static bool block_drop(struct soft *s, struct block *b)
 		page_unlink(b->gpa2, b);
 	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
 		struct vcpu *v = s->cpu[i];
-		struct jc_entry *e = &v->jc[jc_hash(b->jc_rip)];
-		if (e->b == b)
-			*e = (struct jc_entry){ 0 };
+		/* All entries that it can be in, or the one. */
+		u32 step = b->jc_many ? 1u << JC_FOLD : JC_SIZE;
+		for (u32 j = jc_hash(b->jc_rip) & (step - 1); j < JC_SIZE; j += step)
+			if (v->jc[j].b == b)
+				v->jc[j] = (struct jc_entry){ 0 };
 		if (v->resume == b)
 			v->resume = NULL;
 	}
@@ -117,12 +111,10 @@ static bool block_drop(struct soft *s, struct block *b)
 	b->dead = true;
 	b->hash_next = s->dead;
 	s->dead = b;
-	return b->jc_many;
 }
 
 void blocks_invalidate(struct soft *s, gpa_t gpa, u64 len)
 {
-	bool many = false;
 
 	if (!len)
 		return;
@@ -132,12 +124,10 @@ void blocks_invalidate(struct soft *s, gpa_t gpa, u64 len)
 			next = *next_in(b, page << 12);
 			if (!block_overlaps(b, gpa, len))
 				continue;
-			many |= block_drop(s, b);
+			block_drop(s, b);
 			s->stat.invalidated++;
 		}
 	}
-	if (many)
-		jc_clear(s);
 }
 
 void blocks_reap(struct soft *s)
@@ -158,14 +148,12 @@ void blocks_flush_all(struct soft *s)
 	for (u32 h = 0; h < 1u << BLOCK_HASH_BITS; h++)
 		while (s->hash[h])
 			block_drop(s, s->hash[h]);
-	jc_clear(s);
 	blocks_reap(s);
 }
 
 /* Drops blocks of @n chains from @first on. @all: those that are host code too. */
 static u64 sweep(struct soft *s, u32 first, u32 *n, bool all)
 {
-	bool many = false;
 	u64 bytes = 0;
 	u32 i;
 
@@ -176,12 +164,10 @@ static u64 sweep(struct soft *s, u32 first, u32 *n, bool all)
 			if (b->region && !all)
 				continue;
 			bytes += b->bytes;
-			many |= block_drop(s, b);
+			block_drop(s, b);
 			s->stat.swept++;
 		}
 	}
-	if (many)
-		jc_clear(s);
 	*n = i;
 	return bytes;
 }

@@ -25,29 +25,56 @@
 #define SEGMENT_MAX (512u << 10)
 _Static_assert(sizeof(((struct tr *)0)->buf) <= SEGMENT_MIN, "a region fits in an empty segment");
 
+static void link_to(struct block_link *l, struct block *b, const void *code)
+{
+	l->to = b;
+	l->to_code = code;
+	l->next = b->incoming;
+	l->prevp = &b->incoming;
+	if (l->next)
+		l->next->prevp = &l->next;
+	b->incoming = l;
+}
+
+/*
+ * A branch to another page, now at c.rip. A process switch makes the link one to a stranger; where
+ * that happens again and again, looking the target up is cheaper.
+ */
+#define REMADE_MAX 8u
+
+static void make_far_link(struct vcpu *v, struct block_link *l)
+{
+	u64 rip = v->c.rip, key = rip ^ v->jc_salt[rip >> 63];
+	const struct jc_entry *e = &v->jc[jc_hash(rip)];
+
+	if (!l->resolve) /* its region was dropped */
+		return;
+	if (e->key != key || !e->b->region)
+		return;
+	link_break(l);
+	l->key = key;
+	link_to(l, e->b, e->b->code);
+	if (++l->made == REMADE_MAX)
+		l->look_up = v->s->jit->look_up;
+}
+
 /*
  * The target is in the same page, so it is the same code for all who get here; unless it reaches
  * into the next page, which may be another one for others: that is looked up.
  */
 static void make_link(struct vcpu *v, struct block_link *l)
 {
-	struct block *b = block_find(v->s, l->gpa, CODE_64);
+	const struct jc_entry *e = &v->jc[jc_hash(v->c.rip)];
+	struct block *b = e->b;
 
 	if (!l->resolve) /* its region was dropped */
 		return;
-	if (!b) {
+	if (l->to || e->key != (v->c.rip ^ v->jc_salt[v->c.rip >> 63]))
+		return;
+	if (b->gpa2)
 		l->to_code = l->look_up;
-		return;
-	}
-	if (l->to || !b->region)
-		return;
-	l->to = b;
-	l->to_code = b->near;
-	l->next = b->incoming;
-	l->prevp = &b->incoming;
-	if (l->next)
-		l->next->prevp = &l->next;
-	b->incoming = l;
+	else if (b->region && b->gpa == l->gpa)
+		link_to(l, b, b->near);
 }
 
 void link_break(struct block_link *l)
@@ -86,7 +113,7 @@ static enum vcpu_exit reason(const struct jit_ret *r)
 
 	if (r->k == EXIT_GO)
 		return VCPU_EXIT_UNKNOWN;
-	if (r->k == EXIT_LINK)
+	if (r->k == EXIT_LINK || r->k == EXIT_FAR)
 		return VCPU_EXIT_LINK;
 	if (r->k == EXIT_BUDGET)
 		return VCPU_EXIT_BUDGET;
@@ -106,6 +133,10 @@ static const struct op *run_code(struct vcpu *v, const void *code)
 	v->stat.exits[reason(&r)]++;
 	if (r.k == EXIT_GO)
 		return jump_to(v, v->c.rip);
+	if (r.k == EXIT_FAR) {
+		make_far_link(v, r.p);
+		return jump_to(v, v->c.rip);
+	}
 	if (r.k == EXIT_LINK) {
 		struct block_link *l = r.p;
 		v->c.rip += l->gpa & 0xfff;
@@ -382,7 +413,13 @@ static int emit_glue(struct jit *j)
 	emit_miss(&e, j->avx);
 	u32 look_up = e.n;
 	emit_lookup(&e);
+	u32 link = e.n;
+	estore(&e, VCPU(c.rip), T0);
+	einsn(&e, 0, 0xc7, 0, er(T0));
+	e32(&e, EXIT_FAR);
+	einsn(&e, 0, 0xff, 4, VCPU(jit_exit));
 	u32 next = e.n;
+	einsn(&e, EM_W, 0x33, T0, VCPU(jit_salt));
 	estore(&e, VCPU(c.rip), T0);
 	einsn(&e, 0, 0xc7, 0, er(T0));
 	e32(&e, EXIT_GO);
@@ -396,6 +433,7 @@ static int emit_glue(struct jit *j)
 	j->ymm_load = code + ymm;
 	j->x87_load = code + x87;
 	j->miss = code + miss;
+	j->exit_link = code + link;
 	j->exit_next = code + next;
 	j->look_up = code + look_up;
 	return 0;

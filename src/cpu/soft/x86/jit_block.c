@@ -141,8 +141,14 @@ void probe(struct tr *t, unsigned n, bool write)
 
 void lin_of(struct tr *t, u8 reg, s64 delta)
 {
+	s32 offset = (s32)(t->b->gpa & 0xfff);
+
 	eload(&t->e, reg, VCPU(c.rip));
-	elea(&t->e, EM_W, reg, reg, -1, 0, (s32)((s64)(t->b->gpa & 0xfff) + delta));
+	if (delta + offset > INT32_MAX) { /* what branches can reach */
+		elea(&t->e, EM_W, reg, reg, -1, 0, offset);
+		offset = 0;
+	}
+	elea(&t->e, EM_W, reg, reg, -1, 0, (s32)(delta + offset));
 }
 
 void address_of(struct tr *t, const struct op *o)
@@ -269,7 +275,7 @@ void emit_lookup(struct emit *e)
 	_Static_assert(sizeof(struct jc_entry) == 16, "index is shifted by 4");
 	emov(e, T1, T0);
 	einsn(e, EM_W, 0xc1, 5, er(T1));
-	e8(e, JC_BITS);
+	e8(e, JC_FOLD);
 	einsn(e, 0, 0x33, T1, er(T0));
 	einsn(e, 0, 0xc1, 4, er(T1));
 	e8(e, 4);
@@ -278,11 +284,9 @@ void emit_lookup(struct emit *e)
 	einsn(e, EM_W, 0x33, T0, VCPU(jit_salt));
 	einsn(e, EM_W, 0x3b, T0, emx(VC, T1, jc + (s32)offsetof(struct jc_entry, key)));
 	u32 miss = ejcc(e, CC_NE);
-	einsn(e, EM_W, 0x33, T0, VCPU(jit_salt));
 	eload(e, T1, emx(VC, T1, jc + (s32)offsetof(struct jc_entry, b)));
 	einsn(e, 0, 0xff, 4, em(T1, offsetof(struct block, code)));
 	ehere(e, miss);
-	einsn(e, EM_W, 0x33, T0, VCPU(jit_salt));
 	einsn(e, 0, 0xff, 4, VCPU(jit_next));
 }
 
@@ -305,14 +309,33 @@ static s32 refund(const struct tr *t, const struct succ *s)
 	return (s32)t->held - (s->m < 0 ? 0 : (s32)t->m[s->m].in);
 }
 
+/* To another page: by the link if it is for this translation, else by look-up. */
+static void edge_off_page(struct tr *t, const struct succ *s)
+{
+	struct emit *e = &t->e;
+	unsigned i = t->r->n_links++;
+	struct block_link *l = &t->r->link[i];
+
+	l->gpa = 0;
+	lin_of(t, T0, s->delta);
+	eimm64(e, T1, (u64)(uintptr_t)l);
+	einsn(e, EM_W, 0x33, T0, VCPU(jit_salt));
+	einsn(e, EM_W, 0x3b, T0, em(T1, offsetof(struct block_link, key)));
+	u32 other = ejcc(e, CC_NE);
+	einsn(e, 0, 0xff, 4, em(T1, offsetof(struct block_link, to_code)));
+	ehere(e, other);
+	t->resolve[i] = e->n;
+	einsn(e, EM_W, 0x33, T0, VCPU(jit_salt));
+	einsn(e, 0, 0xff, 4, em(T1, offsetof(struct block_link, look_up)));
+}
+
 static void edge_out(struct tr *t, const struct succ *s)
 {
 	struct emit *e = &t->e;
 	s64 page = (s64)(t->b->gpa & 0xfff) + s->delta;
 
 	if (page < 0 || page >= 0x1000) {
-		lin_of(t, T0, s->delta);
-		emit_lookup(e);
+		edge_off_page(t, s);
 		return;
 	}
 	unsigned i = t->r->n_links++;
@@ -433,7 +456,7 @@ static void misses(struct tr *t)
 	}
 }
 
-/* Ways in: for those who know the page (near), or only RIP, in T0 (far). */
+/* Ways in: for those who know the page (near), or only RIP ^ jit_salt, in T0 (far). */
 static void ways_in(struct tr *t)
 {
 	struct emit *e = &t->e;
@@ -443,6 +466,7 @@ static void ways_in(struct tr *t)
 		t->b = m->b;
 		t->k = 0;
 		m->far = e->n;
+		einsn(e, EM_W, 0x33, T0, VCPU(jit_salt));
 		einsn(e, EM_W, 0x81, 5, er(T0));
 		e32(e, (u32)(m->b->gpa & 0xfff));
 		estore(e, VCPU(c.rip), T0);

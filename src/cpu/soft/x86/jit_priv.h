@@ -55,7 +55,8 @@
 enum exit_code {
 	EXIT_GO = 0x100,     /* go on at c.rip, whatever is there; R11 is not used */
 	EXIT_BUDGET = 0x101, /* the budget is less than block R11 takes */
-	EXIT_LINK = 0x102,   /* R11 is a link to make; go on at its target */
+	EXIT_LINK = 0x102,   /* R11 is a link to make; go on at its target, */
+	EXIT_FAR = 0x103,    /* or, if that is in another page, at c.rip */
 	EXIT_ONE = 0x200,    /* + an instruction: run it, then go on at v->jit_resume */
 };
 
@@ -100,6 +101,7 @@ struct jit {
 	const void *x87_load;  /* makes x87 and XMM registers live; CF: it cannot */
 	const void *miss;      /* enters a translation into the TLB; CF: it cannot */
 	const void *look_up;   /* goes on at the RIP in T0 */
+	const void *exit_link; /* EXIT_FAR: goes on at the RIP in T0 */
 	const void *exit_next; /* EXIT_GO: what untranslated blocks have for code */
 	bool bmi2, avx;	       /* the host has them */
 	u32 hot;

@@ -247,7 +247,7 @@ static void publish(struct tr *t, const u8 *code)
 	for (unsigned i = 0; i < r->n_links; i++) {
 		struct block_link *l = &r->link[i];
 		l->resolve = code + t->resolve[i];
-		l->look_up = code + t->look_up[i];
+		l->look_up = l->gpa ? code + t->look_up[i] : t->j->exit_link;
 		l->to_code = l->resolve;
 	}
 }

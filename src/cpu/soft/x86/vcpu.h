@@ -76,14 +76,17 @@ _Static_assert(sizeof(struct op) == 32, "two ops per cache line");
 enum code_mode { CODE_16, CODE_32, CODE_64 };
 
 /*
- * A direct branch of translated code to a block of the same page, which is the same code under
- * every translation that reaches the branch. Host code jumps through `to_code`.
+ * A direct branch of translated code. Host code jumps through `to_code`. A target in the same page
+ * is the same code under every translation that reaches the branch; one in another page only
+ * while `key` is what the cache of blocks would know it by.
  */
 struct block_link {
 	const void *to_code;		  /* the target's code, or `resolve` */
 	const void *resolve;		  /* host code that asks for the link to be made */
-	const void *look_up;		  /* host code that looks the target up */
-	gpa_t gpa;			  /* of the target */
+	const void *look_up;		  /* host code that looks the target up, or may */
+	gpa_t gpa;			  /* of the target, if it is in the same page; else 0 */
+	u64 key;			  /* as jc_entry, if it is in another page */
+	u32 made;			  /* how often */
 	struct block *to;		  /* once it is made */
 	struct block_link *next, **prevp; /* among the links to `to` */
 };
@@ -145,8 +148,10 @@ struct jc_entry {
 	u64 key; /* rip ^ salt */
 	struct block *b;
 };
-#define JC_BITS 12
+#define JC_BITS 14
 #define JC_SIZE (1u << JC_BITS)
+/* The lower bits of an index depend on the offset in the page only. */
+#define JC_FOLD 6
 
 /*
  * Pages that code was fetched from since they were last flushed, by open addressing. None is ever
@@ -463,7 +468,7 @@ static attr_inline void mem_commit(struct vcpu *v, const struct op *op, const vo
 
 static attr_inline u32 jc_hash(u64 rip)
 {
-	return (u32)((rip ^ (rip >> JC_BITS)) & (JC_SIZE - 1));
+	return (u32)((rip ^ (rip >> JC_FOLD)) & (JC_SIZE - 1));
 }
 
 /*
