@@ -123,8 +123,8 @@ def on_terminal(orrery, scratch):
     t = terminal.Terminal(args)
     t.until(b"ready")
     cli.expect("raw", t.is_raw(), True)
-    t.type(b"a\x03\x01\x01b\x01c")  # Ctrl-C is a byte; Ctrl-A twice is one; others pass
-    t.until(b"a\x03\x01b\x01c")
+    t.type(b"a\x03\x01\x01b\x01d")  # Ctrl-C is a byte; Ctrl-A twice is one; others pass
+    t.until(b"a\x03\x01b\x01d")
     t.type(b"\x01x")
     cli.expect("Ctrl-A X", t.end()[0], 0)
     t = terminal.Terminal(args)
