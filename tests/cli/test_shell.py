@@ -22,38 +22,46 @@ def resize(t, rows, cols):
     os.kill(t.p.pid, signal.SIGWINCH)
 
 
+def ask(t, line, answer, prompt=True):
+    """Types a line when the shell is ready for it, and waits for the answer and the next prompt.
+
+    What is typed must not have the answer in it: the terminal echoes it.
+    """
+    t.seen = b""
+    t.type(line + b"\n")
+    t.until(answer)
+    if prompt:
+        t.seen = t.seen[t.seen.index(answer) + len(answer):]
+        t.until(PROMPT)
+
+
 def feels_like_a_terminal(orrery, scratch):
     os.environ["TERM"] = "xterm-256color"
     t = Terminal([orrery, "shell"], size=(31, 97))
     t.until(PROMPT)
     expect("raw mode", t.is_raw(), True)
-    t.type(b"tty; stty size; echo TERM=$TERM\n")
-    t.until(b"/dev/pts/")
-    t.until(b"31 97")
-    t.until(b"TERM=xterm-256color")
-    # The escape codes of colours arrive whole: of the prompt, of ls.
+    # Escape codes arrive whole.
     t.until(b"\x1b[1;36mguest\x1b[0m")
-    t.type(b"mkdir /tmp/d; ls -d /tmp/d | cat -A\n")
-    t.until(b"/tmp/d")
+    ask(t, b"tty", b"/dev/pts/")
+    ask(t, b"stty size", b"31 97")
+    ask(t, b"echo TERM=$TERM", b"TERM=xterm-256color")
+    ask(t, b"mkdir /tmp/d; ls -d /tmp/*", b"\x1b[1;34m/tmp/d")
     resize(t, 50, 132)
-    t.type(b"sleep 0.1; stty size; trap 'echo win''ch' WINCH\n")
-    t.until(b"50 132")
-    # Keys are the guest's: Ctrl-C ends what runs there, Ctrl-Z stops it; line editing works.
-    t.type(b"sleep 1000; echo status=$?\n")
-    t.until(b"status=$?\r\n")
+    ask(t, b"until stty size | grep '50 1[3]2'; do sleep 0.1; done", b"50 132")
+    # Keys are the guest's: Ctrl-C ends what runs there, Ctrl-Z stops it.
+    ask(t, b"sh -c 'echo run''ning; exec sleep 1000'", b"running", prompt=False)
     t.type(b"\x03")
-    t.until(b"^C")
-    t.type(b"sleep 1001\n")
-    t.until(b"sleep 1001\r\n")
+    t.until(PROMPT)
+    ask(t, b"echo status=$?", b"status=130")
+    ask(t, b"sh -c 'echo run''ning; exec sleep 1001'", b"running", prompt=False)
     t.type(b"\x1a")
     t.until(b"topped")
-    t.type(b"kill %1; echo left\x7f\x7f\x7f\x7fri''ght\n")
-    t.until(b"right")
-    # Our own keys: help, a literal Ctrl-A (to the start of the line), the end.
+    t.until(PROMPT)
+    ask(t, b"kill %1; echo ki''lled", b"killed")
+    # Line editing; our own keys: help, a literal Ctrl-A (to the start of the line), the end.
+    ask(t, b"echo left\x7f\x7f\x7f\x7fri''ght", b"right")
     t.type(b"\x01h")
-    t.type(b"ho one\x01\x01ec")
-    t.until(b"one")
-    t.type(b"\n")
+    ask(t, b"ho o''ne\x01\x01ec", b"\rone")
     t.type(b"exit 7\n")
     status, err = t.end()
     expect("status", status, 7)
