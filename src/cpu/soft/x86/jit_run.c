@@ -23,6 +23,7 @@
 #include "cpu/soft/x86/vec.h"
 
 #define SPAN_MAX 256
+#define DISP_MAX (1 << 29) /* so that sums and differences of displacements fit */
 
 /* What an instruction does to memory at [base + disp], and to base. */
 struct access {
@@ -102,7 +103,8 @@ static bool mem_access(const struct tr *t, unsigned k, op_fn fn, struct access *
 	const ZydisDecodedOperand *m = mem_of(x);
 
 	if (!m || x->in.mnemonic == ZYDIS_MNEMONIC_LEA || op->index != X86_ZERO ||
-	    op->base >= X86_GPRS || op->seg != X86_SEGS || (op->flags & OPF_EASLOW))
+	    op->base >= X86_GPRS || op->seg != X86_SEGS || (op->flags & OPF_EASLOW) ||
+	    op->disp < -DISP_MAX || op->disp > DISP_MAX)
 		return false;
 	*a = (struct access){ .some = true, .base = op->base, .disp = op->disp };
 	if (fn == op_vec_reg || fn == op_vec_load || fn == op_vec_store || fn == op_vec_x87 ||
