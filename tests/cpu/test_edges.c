@@ -61,6 +61,7 @@
 	X(high_byte_add, END, CODE, "mov $0xff01,%eax; add %al,%ah; adc %ah,%bh; xchg %ah,%al")    \
 	X(mov32_clears_high, END, CODE, "or $-1,%rax; mov %eax,%eax; or $-1,%rbx; mov %bx,%bx")    \
 	X(cmov32_clears_high, END, CODE, "or $-1,%rax; cmp %eax,%eax; cmovne %ebx,%eax")           \
+	X(far_apart, 14, CODE, "mov $0x60000100,%ebx; mov -0x40000000(%rbx),%rax; mov 0x50000000(%rbx),%rcx") \
 	X(cmov_false_still_faults, 14, CODE, "cmp %eax,%eax; cmovne 0x20005000,%eax")              \
 	X(xchg_same, END, CODE, "or $-1,%rax; xchg %eax,%eax; .byte 0x87,0xc0")                    \
 	X(xchg_r8_rax, END, CODE, ".byte 0x41,0x90; .byte 0x49,0x90; .byte 0x90; .byte 0x40,0x90") \
