@@ -398,7 +398,7 @@ static void budget_take(struct tr *t, unsigned n, unsigned code)
 	e8(e, (u8)n);
 	exit_at(t, ejcc(e, CC_S), code, rec_now(t), t->held + n);
 }
-_Static_assert(BLOCK_OPS + 80 < 128, "fits a signed byte");
+_Static_assert(TAKE_MAX < 128 && BLOCK_OPS < TAKE_MAX, "fits a signed byte");
 
 void budget_check(struct tr *t)
 {

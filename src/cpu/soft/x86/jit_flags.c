@@ -124,8 +124,6 @@ static bool only_forward(const struct tr *t, unsigned i)
  * with the check: it is made in the block before, where flags are about to be overwritten. A block
  * that sets no flags leaves even the check for what follows it to those before it.
  */
-#define TAKE_MAX 100u
-
 static void budgets(struct tr *t)
 {
 	for (unsigned i = t->n; i-- > 0;) {

@@ -68,6 +68,7 @@ struct jit_ret {
 
 #define REGION_BLOCKS 24u
 #define REGION_INSNS 224u
+#define TAKE_MAX 100u /* instructions that the budget is asked for at once, at most */
 #define LINKS_MAX(members) (4 * (members)) /* two ways out, each in line and out of line */
 
 /* Blocks of one page that were translated together; dropped together. */
