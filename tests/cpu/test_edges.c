@@ -61,6 +61,10 @@
 	X(high_byte_add, END, CODE, "mov $0xff01,%eax; add %al,%ah; adc %ah,%bh; xchg %ah,%al")    \
 	X(mov32_clears_high, END, CODE, "or $-1,%rax; mov %eax,%eax; or $-1,%rbx; mov %bx,%bx")    \
 	X(cmov32_clears_high, END, CODE, "or $-1,%rax; cmp %eax,%eax; cmovne %ebx,%eax")           \
+	X(lret_cs_first, 14, CODE, "movabs $0x120010eb8,%rsp; lret") \
+	X(lretq_cs_first, 14, CODE, "movabs $0x120010ff8,%rsp; lretq") \
+	X(iret_order, 14, CODE, "movabs $0x120010eb8,%rsp; iretl") \
+	X(iretq_order, 14, CODE, "movabs $0x120010eb8,%rsp; iretq") \
 	X(far_apart, 14, CODE, "mov $0x60000100,%ebx; mov -0x40000000(%rbx),%rax; mov 0x50000000(%rbx),%rcx") \
 	X(cmov_false_still_faults, 14, CODE, "cmp %eax,%eax; cmovne 0x20005000,%eax")              \
 	X(xchg_same, END, CODE, "or $-1,%rax; xchg %eax,%eax; .byte 0x87,0xc0")                    \

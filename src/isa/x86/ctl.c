@@ -311,6 +311,28 @@ static int ret_real(struct x86_cpu *c, unsigned opsize, u16 pop)
 	return 0;
 }
 
+/*
+ * The frame of a far return: RIP, CS, and with @flags those. Processors read from the top down, as
+ * CR2 of a page fault shows.
+ */
+static int pop_frame(struct x86_cpu *c, struct x86_stack *st, unsigned opsize, struct ret_frame *f,
+		     bool flags)
+{
+	u64 *const slot[] = { &f->rip, &f->cs, &f->flags };
+	unsigned n = flags ? 3 : 2;
+	u64 base = st->sp, end = 0;
+
+	for (unsigned i = n; i-- > 0;) {
+		st->sp = base + (u64)i * opsize;
+		if (x86_pop(c, st, opsize, slot[i]))
+			return X86_FAULT;
+		if (i == n - 1)
+			end = st->sp;
+	}
+	st->sp = end;
+	return 0;
+}
+
 int x86_far_ret(struct x86_cpu *c, unsigned opsize, u16 pop)
 {
 	struct ret_frame f = { 0 };
@@ -319,7 +341,7 @@ int x86_far_ret(struct x86_cpu *c, unsigned opsize, u16 pop)
 	if (x86_real_mode(c) || x86_v86_mode(c))
 		return ret_real(c, opsize, pop);
 	x86_stack_cur(c, &st);
-	if (x86_pop(c, &st, opsize, &f.rip) || x86_pop(c, &st, opsize, &f.cs) || ret_code(c, &f))
+	if (pop_frame(c, &st, opsize, &f, false) || ret_code(c, &f))
 		return X86_FAULT;
 	st.sp += pop;
 	if ((f.cs & 3) == c->cpl) {
@@ -434,8 +456,7 @@ static int iret_prot(struct x86_cpu *c, unsigned opsize)
 	if (c->rflags & X86_NT)
 		return x86_fault_err(c, X86_GP, 0);
 	x86_stack_cur(c, &st);
-	if (x86_pop(c, &st, opsize, &f.rip) || x86_pop(c, &st, opsize, &f.cs) ||
-	    x86_pop(c, &st, opsize, &f.flags))
+	if (pop_frame(c, &st, opsize, &f, true))
 		return X86_FAULT;
 	if (opsize == 4 && (f.flags & X86_VM) && c->cpl == 0 && !x86_long_mode(c))
 		return iret_to_v86(c, &st, &f);
