@@ -13,6 +13,8 @@
  */
 #include "host/disk_cache.h"
 
+#include "base/path.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -37,28 +39,6 @@ static void entry_fini(struct entry *n)
 	free(n->path);
 	free(n->tmp);
 	free(n->lock);
-}
-
-/* mkdir -p */
-static int make_dirs(const char *dir)
-{
-	char *p = strdup(dir);
-	int r = p ? 0 : -ENOMEM;
-
-	for (char *s = p ? p + 1 : NULL; r == 0 && s; s++) {
-		char c = *s;
-
-		if (c && c != '/')
-			continue;
-		*s = 0;
-		if (mkdir(p, 0777) < 0 && errno != EEXIST)
-			r = -errno;
-		*s = c;
-		if (!c)
-			break;
-	}
-	free(p);
-	return r;
 }
 
 static void holder(int fd, char *ret, size_t size)
@@ -135,7 +115,7 @@ int disk_cache_get(const struct disk_cache_cfg *cfg, struct err *e, char **ret_p
 	}
 	if (access(n.path, R_OK) == 0)
 		goto out;
-	r = make_dirs(cfg->dir);
+	r = path_make_dirs(cfg->dir);
 	if (r == 0) {
 		n.lock_fd = open(n.lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
 		r = n.lock_fd < 0 ? -errno : 0;

@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/path.h"
 #include "image/deb.h"
 #include "image/kcache_priv.h"
 
@@ -58,30 +59,6 @@ int kcache_dir(struct err *e, char **ret)
 		n = asprintf(ret, "%s/.cache/orrery/kernels", home);
 	}
 	return n < 0 ? err_set(e, -ENOMEM, "no memory") : 0;
-}
-
-/* mkdir -p */
-static int kcache_mkdir(const char *dir)
-{
-	char *p = strdup(dir);
-	int r = 0;
-
-	if (!p)
-		return -ENOMEM;
-	for (char *s = p + 1; !r; s++) {
-		char c = *s;
-
-		if (c && c != '/')
-			continue;
-		*s = 0;
-		if (mkdir(p, 0777) < 0 && errno != EEXIST)
-			r = -errno;
-		*s = c;
-		if (!c)
-			break;
-	}
-	free(p);
-	return r;
 }
 
 static int kcache_rm_one(const char *path, const struct stat *st, int type, struct FTW *w)
@@ -131,7 +108,7 @@ int kcache_open(const struct image_progress *p, struct err *e, struct kcache *re
 
 	if (r < 0)
 		return r;
-	r = kcache_mkdir(c.dir);
+	r = path_make_dirs(c.dir);
 	if (!r && access(c.dir, W_OK | X_OK) < 0)
 		r = -errno;
 	if (!r && asprintf(&path, "%s/" KCACHE_LOCK, c.dir) < 0)

@@ -17,6 +17,8 @@
 #include "cpu/soft/x86/codebuf.h"
 #include "isa/x86/sys.h"
 
+#include "probe.h"
+
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -228,43 +230,13 @@ static bool step(struct machine *m, u64 insns)
 	return soft_run(m->soft, NULL, NULL) == ENGINE_STOPPED;
 }
 
-static void hash_add(void *h, const void *p, size_t n)
-{
-	u64 *x = h;
-
-	for (size_t i = 0; i < n; i++)
-		*x = (*x ^ ((const u8 *)p)[i]) * 0x100000001b3ull;
-}
-
 static u64 digest(struct machine *m, bool memory)
 {
-	u64 h = 0xcbf29ce484222325ull;
+	u64 h = probe_digest(m->soft);
 
-	soft_digest(m->soft, hash_add, &h);
 	if (memory)
-		hash_add(&h, mem_ptr(m->mem, 0, RAM_SIZE), RAM_SIZE);
+		probe_hash(&h, mem_ptr(m->mem, 0, RAM_SIZE), RAM_SIZE);
 	return h;
-}
-
-struct query {
-	const char *name;
-	u64 val;
-};
-
-static void stat_line(void *o, const char *name, u64 val)
-{
-	struct query *q = o;
-
-	if (!strcmp(q->name, name))
-		q->val = val;
-}
-
-static u64 stat(struct machine *m, const char *name)
-{
-	struct query q = { .name = name };
-
-	soft_stats(m->soft, stat_line, &q);
-	return q.val;
 }
 
 /* Mappings of this process that hold code made here; none may be writable and executable. */
@@ -302,18 +274,18 @@ static void run_beside(enum soft_tier tier, u64 code_cache, u64 block_cache, u64
 	assert_int_equal(digest(&slow, true), digest(&fast, true));
 	assert_int_equal(soft_cpu(fast.soft, 0)->r[X86_R12], 0);
 	if (code_cache) {
-		assert_true(stat(&fast, "code_evictions") > 8);
-		assert_true(stat(&fast, "regions_evicted") > 100);
-		assert_true(stat(&fast, "code_bytes") <= code_cache);
+		assert_true(probe_stat(fast.soft, "code_evictions") > 8);
+		assert_true(probe_stat(fast.soft, "regions_evicted") > 100);
+		assert_true(probe_stat(fast.soft, "code_bytes") <= code_cache);
 		assert_true(check_maps() >= 8);
 	} else {
-		assert_int_equal(stat(&fast, "code_evictions"), 0);
+		assert_int_equal(probe_stat(fast.soft, "code_evictions"), 0);
 	}
 	if (!block_cache) {
-		assert_true(stat(&fast, "blocks_invalidated") > 100);
+		assert_true(probe_stat(fast.soft, "blocks_invalidated") > 100);
 	} else {
-		assert_true(stat(&fast, "blocks_swept") > 1000);
-		assert_true(stat(&fast, "block_bytes") < block_cache + (64u << 10));
+		assert_true(probe_stat(fast.soft, "blocks_swept") > 1000);
+		assert_true(probe_stat(fast.soft, "block_bytes") < block_cache + (64u << 10));
 	}
 	close_machine(&slow);
 	close_machine(&fast);
@@ -350,8 +322,8 @@ static struct outcome finish(struct machine *m)
 	assert_false(step(m, NEVER));
 	check_maps();
 	return (struct outcome){ .digest = digest(m, true),
-				 .evictions = stat(m, "code_evictions"),
-				 .regions = stat(m, "regions_translated") };
+				 .evictions = probe_stat(m->soft, "code_evictions"),
+				 .regions = probe_stat(m->soft, "regions_translated") };
 }
 
 #define CHILDREN 2
@@ -420,7 +392,7 @@ static void run_forked(enum soft_tier tier, u64 code_cache, u64 before, bool evi
 
 	open_machine(&m, tier, code_cache, 0);
 	assert_true(step(&m, before));
-	regions = stat(&m, "regions_translated");
+	regions = probe_stat(m.soft, "regions_translated");
 	assert_int_equal(pipe(p), 0);
 	pid = fork();
 	assert_true(pid >= 0);

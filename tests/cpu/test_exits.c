@@ -16,6 +16,8 @@
 #include "cpu/soft/soft.h"
 #include "isa/x86/sys.h"
 
+#include "probe.h"
+
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -225,43 +227,6 @@ static void check_same(struct machine *a, struct machine *b, u64 n)
 	fail();
 }
 
-struct query {
-	const char *name;
-	u64 val;
-};
-
-static void stat_line(void *o, const char *name, u64 val)
-{
-	struct query *q = o;
-
-	if (!strcmp(q->name, name))
-		q->val = val;
-}
-
-static u64 stat(struct machine *m, const char *name)
-{
-	struct query q = { .name = name };
-
-	soft_stats(m->soft, stat_line, &q);
-	return q.val;
-}
-
-static void hash_add(void *h, const void *p, size_t n)
-{
-	u64 *x = h;
-
-	for (size_t i = 0; i < n; i++)
-		*x = (*x ^ ((const u8 *)p)[i]) * 0x100000001b3ull;
-}
-
-static u64 digest(struct machine *m)
-{
-	u64 h = 0xcbf29ce484222325ull;
-
-	soft_digest(m->soft, hash_add, &h);
-	return h;
-}
-
 /* After every number of instructions. */
 static void test_each_instruction(void **state)
 {
@@ -287,8 +252,8 @@ static void test_each_instruction(void **state)
 	assert_int_equal(counts[0], g->faults);
 	assert_int_equal(counts[1], g->skipped);
 	assert_int_equal(fast.dev.accesses, g->accesses);
-	assert_true(stat(&fast, "blocks_translated") > 50);
-	assert_true(stat(&fast, "blocks_invalidated") > 0);
+	assert_true(probe_stat(fast.soft, "blocks_translated") > 50);
+	assert_true(probe_stat(fast.soft, "blocks_invalidated") > 0);
 	close_machine(&slow);
 	close_machine(&fast);
 }
@@ -311,7 +276,7 @@ static void test_equal_steps(void **state)
 			on = step(&slow, sizes[i]);
 			assert_int_equal(step(&fast, sizes[i]), on);
 			check_same(&slow, &fast, n);
-			assert_int_equal(digest(&slow), digest(&fast));
+			assert_int_equal(probe_digest(slow.soft), probe_digest(fast.soft));
 		}
 		assert_false(on);
 		close_machine(&slow);

@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t len)
 
 	BUG_IF(virtio_balloon_new(&r.env, &cfg, &b, &v) < 0);
 	rig_attach(&r, v);
-	while (r.left) {
+	while (r.in.left) {
 		u32 what = rig_take(&r, 1) % 9;
 
 		if (what == 8)

@@ -73,7 +73,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t len)
 	h.ports = cfg.ports ? 2 : 1;
 	BUG_IF(virtio_console_new(&h.r.env, &cfg, &h.c, &v) < 0);
 	rig_attach(&h.r, v);
-	while (h.r.left) {
+	while (h.r.in.left) {
 		u32 what = rig_take(&h.r, 1);
 
 		if (what % 10 >= 8)

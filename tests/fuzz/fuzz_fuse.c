@@ -11,6 +11,8 @@
 #include "host/fuse.h"
 #include "host/sigbus.h"
 
+#include "input.h"
+
 #include <fcntl.h>
 #include <ftw.h>
 #include <linux/fuse.h>
@@ -27,11 +29,6 @@
 #define MARK "untouched"
 #define SIZE_MAX_SET (1u << 20) /* a sparse file of exabytes helps nobody */
 
-struct input {
-	const u8 *p;
-	size_t left;
-};
-
 static char top[] = "/tmp/orrery-fuzz-fuse.XXXXXX";
 static u8 *window;
 static u64 clock_ns;
@@ -39,20 +36,6 @@ static u64 clock_ns;
 static u64 guest_now(void *opaque)
 {
 	return clock_ns += 1000;
-}
-
-static u32 take(struct input *in, unsigned n)
-{
-	u32 v = 0;
-
-	for (unsigned i = 0; i < n; i++) {
-		u8 b = in->left ? *in->p : 0;
-
-		in->p += in->left > 0;
-		in->left -= in->left > 0;
-		v |= (u32)b << (8 * i);
-	}
-	return v;
 }
 
 static const char *at(const char *name)

@@ -11,6 +11,8 @@
 #include "dev/virtio_net.h"
 #include "virtio/mmio.h"
 
+#include "input.h"
+
 #include "../dev/testclock.h"
 
 #include <errno.h>
@@ -26,11 +28,6 @@
 #define RAM 0x100000u
 #define RINGS 0x1000u	 /* 0x1000 for each queue */
 #define BUFFERS 0x10000u /* and behind it, everything may be one */
-
-struct input {
-	const u8 *p;
-	size_t left;
-};
 
 struct rig {
 	struct testclock clk;
@@ -48,20 +45,6 @@ struct rig {
 
 static struct mem *ram;
 static struct rig *rig;
-
-static u32 take(struct input *in, unsigned n)
-{
-	u32 v = 0;
-
-	for (unsigned i = 0; i < n; i++) {
-		u8 b = in->left ? *in->p : 0;
-
-		in->p += in->left > 0;
-		in->left -= in->left > 0;
-		v |= (u32)b << (8 * i);
-	}
-	return v;
-}
 
 /* --- the back end ----------------------------------------------------------------------------- */
 

@@ -12,6 +12,8 @@
 #include "virtio/job.h"
 #include "virtio/mmio.h"
 
+#include "input.h"
+
 #include "../dev/testclock.h"
 
 #include <linux/virtio_mmio.h>
@@ -38,27 +40,8 @@ struct request {
 	struct eater *e;
 };
 
-struct input {
-	const u8 *p;
-	size_t left;
-};
-
 static struct mem *ram;
 static u8 config[40];
-
-static u32 take(struct input *in, unsigned n)
-{
-	u32 v = 0;
-
-	for (unsigned i = 0; i < n; i++) {
-		u8 b = in->left ? *in->p : 0;
-
-		in->p += in->left > 0;
-		in->left -= in->left > 0;
-		v |= (u32)b << (8 * i);
-	}
-	return v;
-}
 
 /* --- the device that eats everything ---------------------------------------------------------- */
 

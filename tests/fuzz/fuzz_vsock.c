@@ -10,6 +10,8 @@
 #include "dev/virtio_vsock.h"
 #include "virtio/mmio.h"
 
+#include "input.h"
+
 #include "../dev/testclock.h"
 
 #include <errno.h>
@@ -34,11 +36,6 @@
 #define HEAD ((u32)sizeof(struct virtio_vsock_hdr))
 #define STEPS_MAX 400u
 
-struct input {
-	const u8 *p;
-	size_t left;
-};
-
 struct rig {
 	struct testclock clk;
 	struct gate *g;
@@ -55,20 +52,6 @@ struct rig {
 };
 
 static struct mem *ram;
-
-static u32 take(struct input *in, unsigned n)
-{
-	u32 v = 0;
-
-	for (unsigned i = 0; i < n; i++) {
-		u8 b = in->left ? *in->p : 0;
-
-		in->p += in->left > 0;
-		in->left -= in->left > 0;
-		v |= (u32)b << (8 * i);
-	}
-	return v;
-}
 
 static void put(u64 gpa, const void *p, size_t n)
 {

@@ -10,6 +10,8 @@
 
 #include "virtio/mmio.h"
 
+#include "input.h"
+
 #include "../dev/testclock.h"
 
 #include <linux/virtio_mmio.h>
@@ -24,8 +26,7 @@
 #define RIG_TABLE 0x20000u /* an indirect table, and data behind */
 
 struct rig {
-	const u8 *p; /* the input */
-	size_t left;
+	struct input in;
 	struct mem *mem;
 	struct testclock clk;
 	struct vdev_env env;
@@ -36,14 +37,7 @@ struct rig {
 
 static inline u32 rig_take(struct rig *r, unsigned n)
 {
-	u32 v = 0;
-
-	for (unsigned i = 0; i < n; i++) {
-		v |= (u32)(r->left ? *r->p : 0) << (8 * i);
-		r->p += r->left > 0;
-		r->left -= r->left > 0;
-	}
-	return v;
+	return take(&r->in, n);
 }
 
 static inline void rig_wr(struct rig *r, u32 reg, u32 val)
@@ -173,7 +167,7 @@ static inline void rig_init(struct rig *r, const u8 *data, size_t len)
 
 	if (!ram)
 		BUG_IF(mem_new(regions, ARRAY_LEN(regions), NULL, &ram) < 0);
-	*r = (struct rig){ .p = data, .left = len, .mem = ram };
+	*r = (struct rig){ .in = { data, len }, .mem = ram };
 	testclock_init(&r->clk);
 	r->env = (struct vdev_env){ .mem = ram, .clk = &r->clk.g, .exact = true, .seed = 1 };
 }

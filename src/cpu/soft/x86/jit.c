@@ -102,11 +102,6 @@ static void rip_to(struct vcpu *v, const struct block *b)
 	v->cur = b;
 }
 
-static op_fn first(const struct block *b, u64 k)
-{
-	return k ? b->ops[k].fn : b->fn0;
-}
-
 static enum vcpu_exit reason(const struct jit_ret *r)
 {
 	const struct block *b = r->p;
@@ -151,10 +146,10 @@ static const struct op *run_code(struct vcpu *v, const void *code)
 		return b->fn0(v, b->ops);
 	}
 	if (r.k < EXIT_ONE)
-		return first(b, r.k)(v, &b->ops[r.k]);
+		return block_fn(b, r.k)(v, &b->ops[r.k]);
 	r.k -= EXIT_ONE;
 	v->one[0] = b->ops[r.k];
-	v->one[0].fn = first(b, r.k);
+	v->one[0].fn = block_fn(b, r.k);
 	v->one[1].idx = (u8)(r.k + 1);
 	return v->one[0].fn(v, v->one);
 }

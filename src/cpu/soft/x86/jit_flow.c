@@ -151,7 +151,7 @@ bool tr_ret(struct tr *t)
 {
 	const struct op *op = &t->b->ops[t->k];
 
-	if (handler(t) != op_ret)
+	if (block_fn(t->b, t->k) != op_ret)
 		return false;
 	eload(&t->e, T0, stack_operand(t, 0, 8, false));
 	check_canonical(t);

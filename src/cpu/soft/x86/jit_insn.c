@@ -136,6 +136,15 @@ int gpr_of(ZydisRegister r, bool *ret_high)
 	}
 }
 
+const ZydisDecodedOperand *encoded_in(const ZydisDecodedInstruction *in,
+				      const ZydisDecodedOperand *o, ZydisOperandEncoding enc)
+{
+	for (unsigned i = 0; i < in->operand_count; i++)
+		if (o[i].encoding == enc)
+			return &o[i];
+	return NULL;
+}
+
 unsigned map_flag(const ZydisDecodedInstruction *in)
 {
 	return in->opcode_map == ZYDIS_OPCODE_MAP_0F	 ? EM_0F
@@ -187,14 +196,11 @@ struct modrm {
 static bool modrm_of(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
 		     struct modrm *ret)
 {
-	struct modrm r = { .gm = -1, .gr = -1 };
+	struct modrm r = { .rm = encoded_in(in, o, ZYDIS_OPERAND_ENCODING_MODRM_RM),
+			   .rg = encoded_in(in, o, ZYDIS_OPERAND_ENCODING_MODRM_REG),
+			   .gm = -1,
+			   .gr = -1 };
 
-	for (unsigned i = 0; i < in->operand_count; i++) {
-		if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
-			r.rm = &o[i];
-		else if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
-			r.rg = &o[i];
-	}
 	if (!r.rm)
 		return false;
 	r.mem = r.rm->type == ZYDIS_OPERAND_TYPE_MEMORY;
@@ -603,7 +609,7 @@ bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecoded
 	     const u8 *bytes)
 {
 	const struct op *op = &t->b->ops[t->k];
-	op_fn fn = handler(t);
+	op_fn fn = block_fn(t->b, t->k);
 
 	if (fn == op_misc && (op->aux == M_NOP || op->aux == M_FENCE))
 		return true;

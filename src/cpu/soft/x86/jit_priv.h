@@ -76,7 +76,6 @@ struct region {
 	struct region *next, **prevp; /* in its segment; dropped ones by `next` in struct jit */
 	unsigned n, n_links;
 	u32 bytes; /* of host code */
-	const u8 *code;
 	struct block *member[REGION_BLOCKS];
 	struct block_link link[]; /* room for LINKS_MAX */
 };
@@ -290,7 +289,6 @@ size_t region_size(const struct region *r); /* without its code */
 /* Nothing leads to @r any more; it stays readable until jit_reap. */
 void region_drop(struct jit *j, struct region *r);
 void translate_insn(struct tr *t);
-op_fn handler(const struct tr *t); /* of the current instruction */
 
 /* jit_flags.c */
 void analyse(struct tr *t);    /* fills what jit_insn.c asks of struct insn */
@@ -344,6 +342,9 @@ bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecoded
 	     const u8 *bytes);
 /* The guest register (0-15) of a general-register operand; *ret_high for AH..BH. -1: none. */
 int gpr_of(ZydisRegister r, bool *ret_high);
+/* The operand that stands in that field of the encoding, or NULL. */
+const ZydisDecodedOperand *encoded_in(const ZydisDecodedInstruction *in,
+				      const ZydisDecodedOperand *o, ZydisOperandEncoding enc);
 unsigned map_flag(const ZydisDecodedInstruction *in);
 void copy_imm(struct tr *t, const ZydisDecodedInstruction *in, const u8 *bytes);
 bool moves_data(const ZydisDecodedInstruction *in); /* is re-emitted with other registers */
@@ -368,6 +369,11 @@ bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedO
 bool tr_x87(struct tr *t, const ZydisDecodedInstruction *in);
 void need_live(struct tr *t, unsigned code); /* at a way in, or after @code ran in C */
 void need_ymm(struct tr *t);
+bool is_vector(const ZydisDecodedOperand *o); /* an XMM or YMM register */
+/* A register operand for the host: a general one that lives in memory in @tmp. -1: none of these. */
+int vec_reg(struct tr *t, const ZydisDecodedOperand *o, u8 tmp);
+/* @tmp goes to where the general register @o lives, if it is one in memory that is written. */
+void vec_put(struct tr *t, const ZydisDecodedOperand *o, u8 tmp);
 /* Leaves if the control word at @m would unmask an exception, or set a reserved bit. */
 void masked_only(struct tr *t, struct erm m, unsigned n, u32 masks, u32 reserved);
 /* All registers that are live, to or from memory; @base: the vcpu. Changes RAX if it is not that. */
@@ -379,7 +385,6 @@ void emit_x87_load(struct emit *e);
 void emit_vec_store(struct emit *e, bool avx);
 
 /* jit_vex.c */
-bool is_vector(const ZydisDecodedOperand *o); /* an XMM or YMM register */
 bool tr_vex(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
 	    const u8 *bytes);
 

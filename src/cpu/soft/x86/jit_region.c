@@ -21,12 +21,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* The handler of the instruction: the first op's own is aside while the block is watched. */
-op_fn handler(const struct tr *t)
-{
-	return t->k ? t->b->ops[t->k].fn : t->b->fn0;
-}
-
 /* --- choosing blocks --------------------------------------------------------------------- */
 
 static bool wanted(const struct tr *t, const struct block *b)
@@ -76,18 +70,13 @@ static bool decode(struct tr *t, struct member *m)
 	return true;
 }
 
-static op_fn fn_of(const struct block *b, unsigned k)
-{
-	return k ? b->ops[k].fn : b->fn0;
-}
-
 /* Fills succ[] but for members. Returns the way of a call's return, or 0. */
 static s64 find_ways(struct member *m)
 {
 	const struct block *b = m->b;
 	unsigned k = b->n - 1u;
 	const struct op *op = &b->ops[k];
-	op_fn fn = fn_of(b, k);
+	op_fn fn = block_fn(b, k);
 	s64 next = op->ip + op->len;
 
 	m->succ[0] = m->succ[1] = (struct succ){ .m = -1 };
@@ -134,12 +123,11 @@ static struct block *add(struct tr *t, struct block *b, struct block **ret_todo,
 	t->n++;
 	t->n_insn += b->n;
 	s64 after_call = find_ways(m);
-	bool call = after_call != 0;
 	if (b->gpa2) /* others of the page may have another page behind it: alone */
 		return NULL;
 	if (m->succ[1].used)
 		ret_todo[(*n_todo)++] = block_to(t, b, m->succ[1].delta);
-	if (call)
+	if (after_call)
 		return block_to(t, b, after_call);
 	return m->succ[0].used ? block_to(t, b, m->succ[0].delta) : NULL;
 }
@@ -235,7 +223,6 @@ static void publish(struct tr *t, const u8 *code)
 
 	r->n = t->n;
 	r->bytes = t->e.n;
-	r->code = code;
 	for (unsigned i = 0; i < t->n; i++) {
 		struct member *m = &t->m[i];
 		r->member[i] = m->b;

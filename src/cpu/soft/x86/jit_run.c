@@ -81,11 +81,9 @@ static bool stack_access(const struct tr *t, unsigned k, op_fn fn, struct access
 
 static const ZydisDecodedOperand *mem_of(const struct insn *x)
 {
-	for (unsigned i = 0; i < x->in.operand_count; i++)
-		if (x->o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM &&
-		    x->o[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
-			return &x->o[i];
-	return NULL;
+	const ZydisDecodedOperand *rm = encoded_in(&x->in, x->o, ZYDIS_OPERAND_ENCODING_MODRM_RM);
+
+	return rm && rm->type == ZYDIS_OPERAND_TYPE_MEMORY ? rm : NULL;
 }
 
 /* BT and its like with a register reach beyond their operand. */
@@ -168,7 +166,7 @@ static bool harmless(const struct tr *t, const struct insn *x, op_fn fn)
 static bool access_of(const struct tr *t, unsigned k, struct access *a)
 {
 	const struct insn *x = insn_at(t, k);
-	op_fn fn = k ? t->b->ops[k].fn : t->b->fn0;
+	op_fn fn = block_fn(t->b, k);
 
 	if (x->refused || x->in.meta.category == ZYDIS_CATEGORY_COND_BR)
 		return false;

@@ -49,25 +49,31 @@ static void need_xmm(struct tr *t)
 		t->xmm = t->surprise = true;
 }
 
-static bool is_xmm(ZydisRegister r)
+bool is_vector(const ZydisDecodedOperand *o)
 {
-	return ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_XMM;
+	ZydisRegisterClass c = ZydisRegisterGetClass(o->reg.value);
+
+	return o->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	       (c == ZYDIS_REGCLASS_XMM || c == ZYDIS_REGCLASS_YMM);
 }
 
-/* The number of a register operand for the host: XMM as it is, general ones renamed. -1: neither. */
-static int vec_reg(struct tr *t, const ZydisDecodedOperand *o, u8 tmp, int *ret_gpr)
+int vec_reg(struct tr *t, const ZydisDecodedOperand *o, u8 tmp)
 {
 	bool high;
-	int g;
 
-	*ret_gpr = -1;
-	if (is_xmm(o->reg.value))
-		return o->reg.value - ZYDIS_REGISTER_XMM0;
-	g = gpr_of(o->reg.value, &high);
-	if (g < 0 || high)
-		return -1;
-	*ret_gpr = g;
-	return use(t, (unsigned)g, tmp);
+	if (is_vector(o))
+		return ZydisRegisterGetId(o->reg.value);
+	int g = gpr_of(o->reg.value, &high);
+	return g < 0 || high ? -1 : use(t, (unsigned)g, tmp);
+}
+
+void vec_put(struct tr *t, const ZydisDecodedOperand *o, u8 tmp)
+{
+	bool high;
+	int g = o && o->type == ZYDIS_OPERAND_TYPE_REGISTER ? gpr_of(o->reg.value, &high) : -1;
+
+	if (g >= 0 && host_of[g] < 0 && (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		put(t, (unsigned)g, tmp);
 }
 
 void masked_only(struct tr *t, struct erm m, unsigned n, u32 masks, u32 reserved)
@@ -93,9 +99,10 @@ bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedO
 {
 	const struct op *op = &t->b->ops[t->k];
 	const struct vec_insn *vi = op->ptr;
-	const ZydisDecodedOperand *rm = NULL, *rg = NULL;
+	const ZydisDecodedOperand *rm = encoded_in(in, o, ZYDIS_OPERAND_ENCODING_MODRM_RM);
+	const ZydisDecodedOperand *rg = encoded_in(in, o, ZYDIS_OPERAND_ENCODING_MODRM_REG);
 	unsigned f = map_flag(in) | (in->raw.rex.W ? EM_W : 0);
-	int gm = -1, gr = -1, reg = in->raw.modrm.reg & 7;
+	int reg = in->raw.modrm.reg & 7;
 	struct erm m = em(T0, 0);
 
 	if (vi->cls != VEC_SSE || in->mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
@@ -106,12 +113,6 @@ bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedO
 		if (in->raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY)
 			f |= p == 0x66 ? EM_66 : p == 0xf2 ? EM_F2 : p == 0xf3 ? EM_F3 : 0;
 	}
-	for (unsigned i = 0; i < in->operand_count; i++) {
-		if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
-			rm = &o[i];
-		else if (o[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
-			rg = &o[i];
-	}
 	if (!rm)
 		return false;
 	need_xmm(t);
@@ -120,22 +121,20 @@ bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedO
 		if (in->mnemonic == ZYDIS_MNEMONIC_LDMXCSR)
 			masked_only(t, m, 4, 0x1f80, 0xffff0000);
 	} else {
-		int r = vec_reg(t, rm, T0, &gm);
+		int r = vec_reg(t, rm, T0);
 		if (r < 0)
 			return false;
 		m = er((u8)r);
 	}
 	if (rg) {
-		reg = vec_reg(t, rg, T1, &gr);
+		reg = vec_reg(t, rg, T1);
 		if (reg < 0)
 			return false;
 	}
 	einsn(&t->e, f, in->opcode, (u8)reg, m);
 	copy_imm(t, in, bytes);
-	if (gm >= 0 && host_of[gm] < 0 && (rm->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-		put(t, (unsigned)gm, T0);
-	if (gr >= 0 && host_of[gr] < 0 && (rg->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-		put(t, (unsigned)gr, T1);
+	vec_put(t, rm, T0);
+	vec_put(t, rg, T1);
 	flags_after(t);
 	return true;
 }

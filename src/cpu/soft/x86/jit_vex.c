@@ -15,23 +15,6 @@
 #include "cpu/soft/x86/ops.h"
 #include "cpu/soft/x86/vec.h"
 
-static const ZydisDecodedOperand *encoded_in(const ZydisDecodedInstruction *in,
-					     const ZydisDecodedOperand *o, ZydisOperandEncoding enc)
-{
-	for (unsigned i = 0; i < in->operand_count; i++)
-		if (o[i].encoding == enc)
-			return &o[i];
-	return NULL;
-}
-
-bool is_vector(const ZydisDecodedOperand *o)
-{
-	ZydisRegisterClass c = ZydisRegisterGetClass(o->reg.value);
-
-	return o->type == ZYDIS_OPERAND_TYPE_REGISTER &&
-	       (c == ZYDIS_REGCLASS_XMM || c == ZYDIS_REGCLASS_YMM);
-}
-
 /* The three-byte prefix, opcode, operands (SDM vol. 2, 2.3.5). */
 static void evex(struct emit *e, const ZydisDecodedInstruction *in, u8 reg, u8 vvvv, struct erm m)
 {
@@ -55,29 +38,6 @@ static void trailing(struct tr *t, const ZydisDecodedInstruction *in, const Zydi
 		e8(&t->e, bytes[in->length - 1]);
 }
 
-/* A register operand for the host; of a general one that lives in memory: @tmp, loaded. */
-static u8 vex_reg(struct tr *t, const ZydisDecodedOperand *o, u8 tmp)
-{
-	bool high;
-
-	if (is_vector(o))
-		return (u8)ZydisRegisterGetId(o->reg.value);
-	return use(t, (unsigned)gpr_of(o->reg.value, &high), tmp);
-}
-
-/* @tmp goes to where the general register @o lives. */
-static void vex_put(struct tr *t, const ZydisDecodedOperand *o, u8 tmp)
-{
-	bool high;
-
-	if (!o || o->type != ZYDIS_OPERAND_TYPE_REGISTER || is_vector(o) ||
-	    !(o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-		return;
-	int g = gpr_of(o->reg.value, &high);
-	if (host_of[g] < 0)
-		put(t, (unsigned)g, tmp);
-}
-
 static bool tr_avx(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
 		   const u8 *bytes)
 {
@@ -98,15 +58,15 @@ static bool tr_avx(struct tr *t, const ZydisDecodedInstruction *in, const ZydisD
 		if (in->mnemonic == ZYDIS_MNEMONIC_VLDMXCSR)
 			masked_only(t, m, 4, 0x1f80, 0xffff0000);
 	} else {
-		m = er(vex_reg(t, rm, T0));
+		m = er((u8)vec_reg(t, rm, T0));
 	}
 	if (rg)
-		reg = vex_reg(t, rg, T1);
+		reg = (u8)vec_reg(t, rg, T1);
 	flags_before(t);
-	evex(&t->e, in, reg, nd ? vex_reg(t, nd, T1) : 0, m);
+	evex(&t->e, in, reg, nd ? (u8)vec_reg(t, nd, T1) : 0, m);
 	trailing(t, in, o, bytes);
-	vex_put(t, rm, T0);
-	vex_put(t, rg, T1);
+	vec_put(t, rm, T0);
+	vec_put(t, rg, T1);
 	flags_after(t);
 	return true;
 }
@@ -139,13 +99,13 @@ static bool tr_bmi(struct tr *t, const ZydisDecodedInstruction *in, const ZydisD
 	u8 nd_tmp = mem ? T1 : T0;
 	flags_before(t);
 	if (rg)
-		reg = vex_reg(t, rg, T1);
+		reg = (u8)vec_reg(t, rg, T1);
 	if (nd)
-		vvvv = vex_reg(t, nd, nd_tmp);
+		vvvv = (u8)vec_reg(t, nd, nd_tmp);
 	evex(&t->e, in, reg, vvvv, m);
 	trailing(t, in, o, bytes);
-	vex_put(t, nd, nd_tmp); /* MULX: the register of the upper half wins */
-	vex_put(t, rg, T1);
+	vec_put(t, nd, nd_tmp); /* MULX: the register of the upper half wins */
+	vec_put(t, rg, T1);
 	flags_after(t);
 	return true;
 }
@@ -153,7 +113,7 @@ static bool tr_bmi(struct tr *t, const ZydisDecodedInstruction *in, const ZydisD
 bool tr_vex(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,
 	    const u8 *bytes)
 {
-	op_fn fn = handler(t);
+	op_fn fn = block_fn(t->b, t->k);
 
 	if (fn == op_avx_reg || fn == op_avx_load || fn == op_avx_store)
 		return tr_avx(t, in, o, bytes);

@@ -10,6 +10,7 @@
 #define ORR_CPU_SOFT_X86_OPS_H
 
 #include "cpu/soft/x86/vcpu.h"
+#include "cpu/soft/x86/vec.h"
 
 enum op_form { F_RR, F_RI, F_RM, F_MR, F_MI, F_FORMS };
 enum alu_op { A_ADD, A_OR, A_ADC, A_SBB, A_AND, A_SUB, A_XOR, A_CMP, A_TEST, A_MOV, A_OPS };
@@ -391,6 +392,35 @@ static attr_inline bool cond_true(const struct vcpu *v, unsigned cc)
 		break;
 	}
 	return r ^ (cc & 1);
+}
+
+/* An instruction with a thunk and a memory operand that it reads, or writes. */
+static attr_inline void vec_load(struct vcpu *v, const struct op *op)
+{
+	const struct vec_insn *i = op->ptr;
+	u64 a = ea(v, op, i->mem_size, false);
+	void *p = tlb_rd(v, a, i->mem_size);
+
+	if (unlikely(!p || (a & (i->mem_align - 1u)))) {
+		if (a & (i->mem_align - 1u))
+			raise_gp0(v, op);
+		p = mem_ref(v, op, a, i->mem_size, false);
+	}
+	if (unlikely(i->fn(&v->c, p)))
+		vcpu_raise(v, op);
+}
+
+static attr_inline void vec_store(struct vcpu *v, const struct op *op)
+{
+	const struct vec_insn *i = op->ptr;
+	u64 a = ea(v, op, i->mem_size, true);
+
+	if (unlikely(a & (i->mem_align - 1u)))
+		raise_gp0(v, op);
+	void *p = rmw(v, op, a, i->mem_size);
+	if (unlikely(i->fn(&v->c, p)))
+		vcpu_raise(v, op);
+	mem_commit(v, op, p);
 }
 
 #endif

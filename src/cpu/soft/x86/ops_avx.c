@@ -58,37 +58,15 @@ const struct op *op_avx_reg(struct vcpu *v, const struct op *op)
 
 const struct op *op_avx_load(struct vcpu *v, const struct op *op)
 {
-	const struct vec_insn *i = op->ptr;
-	void *p;
-	u64 a;
-
 	need_avx(v, op);
-	a = ea(v, op, i->mem_size, false);
-	p = tlb_rd(v, a, i->mem_size);
-	if (unlikely(!p || (a & (i->mem_align - 1u)))) {
-		if (a & (i->mem_align - 1u))
-			raise_gp0(v, op);
-		p = mem_ref(v, op, a, i->mem_size, false);
-	}
-	if (unlikely(i->fn(&v->c, p)))
-		vcpu_raise(v, op);
+	vec_load(v, op);
 	NEXT;
 }
 
 const struct op *op_avx_store(struct vcpu *v, const struct op *op)
 {
-	const struct vec_insn *i = op->ptr;
-	void *p;
-	u64 a;
-
 	need_avx(v, op);
-	a = ea(v, op, i->mem_size, true);
-	if (unlikely(a & (i->mem_align - 1u)))
-		raise_gp0(v, op);
-	p = rmw(v, op, a, i->mem_size);
-	if (unlikely(i->fn(&v->c, p)))
-		vcpu_raise(v, op);
-	mem_commit(v, op, p);
+	vec_store(v, op);
 	NEXT;
 }
 

@@ -96,6 +96,8 @@ void pick_lxs(struct pick *p, unsigned s);
 void pick_clflush(struct pick *p, unsigned arg);
 void pick_ac(struct pick *p, unsigned set);
 void pick_vec(struct pick *p);
+/* The thunk of a vector instruction, its memory operand set; NULL: none, and the op raises #UD. */
+const struct vec_insn *pick_vec_insn(struct pick *p);
 
 /* pick_vex.c */
 void pick_vex(struct pick *p); /* what is VEX-encoded */

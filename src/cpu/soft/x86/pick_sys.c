@@ -147,7 +147,7 @@ void pick_ac(struct pick *p, unsigned set)
 	p->op->fn = set ? op_stac : op_clac;
 }
 
-void pick_vec(struct pick *p)
+const struct vec_insn *pick_vec_insn(struct pick *p)
 {
 	const struct vec_insn *d;
 	int r = vec_get(p->v->s->vec, p->in, p->o, p->bytes, &d);
@@ -155,7 +155,7 @@ void pick_vec(struct pick *p)
 	if (r < 0) {
 		*p->full |= r != -ENOENT;
 		pick_sys(p, Y_UD);
-		return;
+		return NULL;
 	}
 	for (unsigned j = 0; d->mem_size && j < p->in->operand_count; j++) {
 		if (is_mem(&p->o[j])) {
@@ -164,6 +164,15 @@ void pick_vec(struct pick *p)
 		}
 	}
 	p->op->ptr = d;
+	return d;
+}
+
+void pick_vec(struct pick *p)
+{
+	const struct vec_insn *d = pick_vec_insn(p);
+
+	if (!d)
+		return;
 	if (d->cls != VEC_SSE)
 		p->op->fn = op_vec_x87;
 	else if (!(p->op->flags & OPF_MEM))

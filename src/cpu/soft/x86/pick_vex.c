@@ -107,21 +107,10 @@ static void pick_gather(struct pick *p, unsigned n, bool index8)
 
 static void pick_thunk(struct pick *p)
 {
-	const struct vec_insn *d;
-	int r = vec_get(p->v->s->vec, p->in, p->o, p->bytes, &d);
+	const struct vec_insn *d = pick_vec_insn(p);
 
-	if (r < 0) {
-		*p->full |= r != -ENOENT;
-		pick_sys(p, Y_UD);
+	if (!d)
 		return;
-	}
-	for (unsigned j = 0; d->mem_size && j < p->in->operand_count; j++) {
-		if (is_mem(&p->o[j])) {
-			set_mem(p, &p->o[j]);
-			break;
-		}
-	}
-	p->op->ptr = d;
 	if (!(p->op->flags & OPF_MEM))
 		p->op->fn = op_avx_reg;
 	else if (p->in->mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH)

@@ -116,6 +116,12 @@ struct block {
 	struct op ops[];       /* n, then maybe a synthetic one that falls through */
 };
 
+/* The handler of instruction @k itself. */
+static inline op_fn block_fn(const struct block *b, u64 k)
+{
+	return k ? b->ops[k].fn : b->fn0;
+}
+
 #define TLB_BITS 11
 #define TLB_SIZE (1u << TLB_BITS)
 static attr_inline u32 tlb_index(u64 a)
