@@ -28,7 +28,9 @@
  *    limit, an alignment and paging, or wraps around 4 GiB (SDM vol. 3, 5.3: it varies);
  *  - sequences that end between an FNSAVE or FXSAVE and the instructions that clear what it has
  *    stored of FIP, FDP and FOP (special.c), by a single-step trap or the end of the code;
- *  - sequences that loop for ever or that reach a system call (counted, a handful in a million).
+ *  - sequences that loop for ever or that reach a system call (counted, a handful in a million);
+ *  - sequences that overwrite their own code so that it becomes an instruction which the generator
+ *    leaves out, or no longer clears FIP, FDP and FOP (counted too). The tiers must agree all the same.
  */
 #include "diff.h"
 
@@ -249,12 +251,10 @@ static bool which_first(const struct diff_seq *q, const struct diff_result *n,
 	       about_operand(g) && n->s.rip == g->s.rip;
 }
 
-static bool ends_in_fsave(const struct diff_seq *q, const struct diff_result *n)
+/* An instruction that stores FIP and FDP, with those behind it that clear them. */
+static bool stores_pointers(u16 mnemonic)
 {
-	const struct diff_insn *d = faulted(q, n->s.rip);
-
-	/* At its own address it is the save that has faulted. */
-	switch (d && n->s.rip > q->va[d - q->insn] ? d->mnemonic : 0) {
+	switch (mnemonic) {
 	case ZYDIS_MNEMONIC_FNSAVE:
 	case ZYDIS_MNEMONIC_FNSTENV:
 	case ZYDIS_MNEMONIC_FXSAVE:
@@ -263,6 +263,14 @@ static bool ends_in_fsave(const struct diff_seq *q, const struct diff_result *n)
 	default:
 		return false;
 	}
+}
+
+static bool ends_in_fsave(const struct diff_seq *q, const struct diff_result *n)
+{
+	const struct diff_insn *d = faulted(q, n->s.rip);
+
+	/* At its own address it is the save that has faulted. */
+	return d && n->s.rip > q->va[d - q->insn] && stores_pointers(d->mnemonic);
 }
 
 /* --- traces ----------------------------------------------------------------------------------- */
@@ -472,6 +480,68 @@ static void with_budgets(struct cmp *c, const struct diff_seq *q, const struct d
 	}
 }
 
+/* --- code that a sequence has made of its own ------------------------------------------------- */
+
+#define STEPS_MAX 20000u /* of a run that is looked at instruction by instruction */
+
+/* Whether an instruction that was laid out begins at @rip. */
+static bool laid_out(const struct diff_seq *q, const struct diff_insn *in, u64 rip)
+{
+	u64 va = in ? q->va[in - q->insn] : rip + 1;
+
+	while (va < rip) {
+		struct diff_insn d = { .mode = q->mode };
+
+		memcpy(d.b, q->mem + diff_offset(va), 15);
+		if (!diff_classify(&d))
+			return false;
+		va += d.ilen;
+	}
+	return va == rip;
+}
+
+static bool code_changed(const struct diff_seq *q)
+{
+	for (u64 va = q->va[0]; va < q->va[q->n]; va++) {
+		if (guest_byte(DIFF_INTERP, diff_offset(va)) != q->mem[diff_offset(va)])
+			return true;
+	}
+	return false;
+}
+
+/* Whether the code at @rip is not what was laid out there, and is nothing to compare with the host. */
+static bool stray_at(const struct diff_seq *q, u64 rip)
+{
+	const struct diff_insn *in = faulted(q, rip);
+	struct diff_insn d = { .mode = q->mode };
+	long off = diff_offset(rip);
+	bool changed = !laid_out(q, in, rip);
+
+	if (!code_changed(q))
+		return false;
+	for (unsigned i = 0; off >= 0 && i < 15 && diff_offset(rip + i) == off + i; i++) {
+		d.b[i] = guest_byte(DIFF_INTERP, off + i);
+		changed |= d.b[i] != q->mem[off + i];
+	}
+	return changed && (!diff_comparable(&d) || (in && stores_pointers(in->mnemonic)));
+}
+
+/* Whether the interpreter comes to such code. */
+static bool strays(const struct diff_seq *q)
+{
+	struct run r = { .tier = DIFF_INTERP };
+	u64 rip = q->init.rip;
+
+	run_start(&r, q);
+	while (!r.over && r.done < STEPS_MAX) {
+		if (stray_at(q, rip))
+			return true;
+		run_to(&r, q, r.done + 1);
+		rip = r.r.s.rip;
+	}
+	return false;
+}
+
 /* --- all of it -------------------------------------------------------------------------------- */
 
 struct diff_effort diff_effort_of(const struct diff_seq *q)
@@ -517,11 +587,16 @@ static bool tiers_agree(const struct diff_seq *q, const struct diff_effort *e)
 	return cmp.diffs == 0;
 }
 
+static void forget(void)
+{
+	memset(&cmp, 0, offsetof(struct cmp, text) + 1);
+}
+
 bool diff_check(const struct diff_seq *q, const struct diff_effort *e, FILE *out)
 {
 	bool same = true;
 
-	memset(&cmp, 0, offsetof(struct cmp, text) + 1);
+	forget();
 	native.n = 0;
 	if (native_twice) {
 		trace_native(q, &native);
@@ -539,6 +614,11 @@ bool diff_check(const struct diff_seq *q, const struct diff_effort *e, FILE *out
 			cmp.names[1] = "interpreter";
 			if (comparable(&native))
 				with_host(&cmp, q, &native, &interp);
+			native.strayed = cmp.diffs && strays(q);
+			if (native.strayed) {
+				forget();
+				trace_guest(DIFF_INTERP, q, true, &interp);
+			}
 		}
 		if (!cmp.diffs)
 			tiers_agree(q, e);

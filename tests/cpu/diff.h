@@ -116,6 +116,7 @@ struct diff_result {
 
 struct diff_trace {
 	unsigned n;
+	bool strayed; /* the sequence made code of its own that cannot be compared with the host */
 	struct diff_result r[DIFF_STOPS];
 	u8 mem[DIFF_STOPS][DIFF_MEM];
 };
@@ -198,6 +199,11 @@ void diff_gen_raw(struct diff_seq *q, const u8 *code, size_t len, u64 va);
 void diff_layout(struct diff_seq *q);
 /* Decodes insn @d (bytes at, ilen) for its mnemonic and flag effects; false: not decodable. */
 bool diff_classify(struct diff_insn *d);
+/*
+ * Whether the same is #UD everywhere, or does what host and CPU model agree in, and leaves no flag
+ * undefined.
+ */
+bool diff_comparable(struct diff_insn *d);
 /* What RIP counts from: the base of the code segment. */
 u64 diff_cs_base(const struct diff_seq *q);
 
@@ -230,6 +236,8 @@ void guest_start(enum diff_tier t, const struct diff_seq *q, bool cold);
 void guest_go(enum diff_tier t, const struct diff_seq *q, u64 insns, struct diff_result *ret);
 void guest_resume(enum diff_tier t, const struct diff_seq *q, u64 rip, u32 flags);
 void guest_fetch_mem(enum diff_tier t, u8 *dst); /* DIFF_MEM bytes */
+/* The byte at offset @off of that. */
+u8 guest_byte(enum diff_tier t, long off);
 bool guest_mem_equal(enum diff_tier a, enum diff_tier b);
 u64 guest_stat(enum diff_tier t, const char *name); /* a counter of soft_stats */
 void guest_close(void);

@@ -219,7 +219,7 @@ static void count_one(struct tally *t, const struct diff_seq *q, const struct di
 		back |= q->insn[i].back;
 	}
 	t->flow += back;
-	if (n->end != DIFF_EXC)
+	if (n->end != DIFF_EXC || r->strayed)
 		t->skipped++;
 	else if (n->s.rip == q->va[q->n] && n->vector == X86_GP)
 		t->clean++;

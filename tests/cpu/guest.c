@@ -359,6 +359,13 @@ void guest_fetch_mem(enum diff_tier t, u8 *dst)
 		memcpy(dst + i * 4096, mem_ptr(guests[t].mem, page_gpa(i), 4096), 4096);
 }
 
+u8 guest_byte(enum diff_tier t, long off)
+{
+	const u8 *page = mem_ptr(guests[t].mem, page_gpa((unsigned)off / 4096), 4096);
+
+	return page[off % 4096];
+}
+
 bool guest_mem_equal(enum diff_tier a, enum diff_tier b)
 {
 	for (unsigned i = 0; i < DIFF_PAGES; i++) {

@@ -467,15 +467,26 @@ static bool is_calm(const ZydisDecodedInstruction *i, const ZydisDecodedOperand 
 	return true;
 }
 
+static bool comparable(const ZydisDecodedInstruction *i, const ZydisDecodedOperand *ops)
+{
+	return set_allowed(i->meta.isa_set) && mnemonic_allowed(i->mnemonic) &&
+	       operands_allowed(i, ops);
+}
+
+bool diff_comparable(struct diff_insn *d)
+{
+	ZydisDecodedInstruction i;
+	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+
+	return !decode(d, &i, ops) || (comparable(&i, ops) && !d->undefined);
+}
+
 bool gen_allowed(struct rng *g, struct diff_insn *d)
 {
 	ZydisDecodedInstruction i;
 	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
 
-	if (!decode(d, &i, ops))
-		return false;
-	if (!set_allowed(i.meta.isa_set) || !mnemonic_allowed(i.mnemonic) ||
-	    !operands_allowed(&i, ops))
+	if (!decode(d, &i, ops) || !comparable(&i, ops))
 		return false;
 	if (g->calm && !is_calm(&i, ops))
 		return false;
