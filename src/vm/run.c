@@ -127,6 +127,8 @@ static void end_of_guest(const struct session *s, enum engine_exit why, struct v
 			"all vCPUs are halted, and nothing will ever wake them%s", far);
 		break;
 	case ENGINE_STOPPED: /* by the session: not here */
+	case ENGINE_DEBUG:
+	case ENGINE_FAILED:
 		set_end(r, VM_END_HALTED, VM_STATUS_FAILED, "the machine stopped");
 		break;
 	}

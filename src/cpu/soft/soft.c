@@ -631,3 +631,74 @@ void soft_stats(struct soft *s, void (*line)(void *o, const char *name, u64 val)
 		line(o, "translator_bytes", translator_bytes(s, &js));
 	}
 }
+
+/* --- as an engine ----------------------------------------------------------------------------- */
+
+static void op_free(void *o)
+{
+	soft_free(o);
+}
+
+static struct gclock *op_gclock(void *o)
+{
+	return soft_gclock(o);
+}
+
+static enum engine_exit op_run(void *o, void (*poll)(void *opaque), void *opaque)
+{
+	return soft_run(o, poll, opaque);
+}
+
+static void op_kick(void *o)
+{
+	soft_kick(o);
+}
+
+static void op_stop(void *o, enum engine_exit why)
+{
+	soft_stop(o, why);
+}
+
+static void op_set_live(void *o, bool live)
+{
+	soft_set_live(o, live);
+}
+
+static struct x86_cpu *op_cpu(void *o, unsigned cpu)
+{
+	return soft_cpu(o, cpu);
+}
+
+static void op_cpu_changed(void *o, unsigned cpu)
+{
+	soft_cpu_changed(o, cpu);
+}
+
+static void op_digest(void *o, void (*add)(void *h, const void *p, size_t n), void *h)
+{
+	soft_digest(o, add, h);
+}
+
+static void op_stats(void *o, void (*line)(void *l, const char *name, u64 val), void *l)
+{
+	soft_stats(o, line, l);
+}
+
+struct engine soft_engine(struct soft *s)
+{
+	static const struct engine_ops ops = {
+		.name = "soft",
+		.free = op_free,
+		.gclock = op_gclock,
+		.run = op_run,
+		.kick = op_kick,
+		.stop = op_stop,
+		.set_live = op_set_live,
+		.cpu = op_cpu,
+		.cpu_changed = op_cpu_changed,
+		.digest = op_digest,
+		.stats = op_stats,
+	};
+
+	return (struct engine){ &ops, s };
+}

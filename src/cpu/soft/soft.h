@@ -53,6 +53,8 @@ struct soft_cfg {
 const char *soft_host_lacks(u64 xcr0_allowed);
 int soft_new(const struct soft_cfg *cfg, struct err *e, struct soft **ret);
 void soft_free(struct soft *s);
+/* The engine as the VM sees it (cpu/engine.h); engine_free frees @s. */
+struct engine soft_engine(struct soft *s);
 
 struct gclock *soft_gclock(struct soft *s); /* the VM's guest clock; owned by the engine */
 struct cpu_signals soft_signals(struct soft *s);

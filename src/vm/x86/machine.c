@@ -43,7 +43,7 @@ struct machine {
 	struct mem *mem;
 	struct bus *bus;
 	struct x86_cpuids *cpuids;
-	struct soft *soft;
+	struct engine engine;
 	struct lapics *lapics;
 	struct ioapic *ioapic;
 	struct uart *uart[MACHINE_PORTS];
@@ -68,14 +68,14 @@ static void on_poweroff(void *o)
 {
 	struct machine *m = o;
 
-	soft_stop(m->soft, ENGINE_POWEROFF);
+	engine_stop(m->engine, ENGINE_POWEROFF);
 }
 
 static void on_reset(void *o)
 {
 	struct machine *m = o;
 
-	soft_stop(m->soft, ENGINE_RESET);
+	engine_stop(m->engine, ENGINE_RESET);
 }
 
 static void on_debug_exit(void *o, u32 code)
@@ -84,7 +84,7 @@ static void on_debug_exit(void *o, u32 code)
 
 	m->exited = true;
 	m->exit_code = code;
-	soft_stop(m->soft, ENGINE_POWEROFF);
+	engine_stop(m->engine, ENGINE_POWEROFF);
 }
 
 static void on_tx(void *o, const u8 *bytes, size_t n)
@@ -129,6 +129,7 @@ static int add_cpus(struct machine *m, struct err *e)
 	r = x86_cpuids_new(model, t, &m->cpuids);
 	if (r < 0)
 		return err_set(e, r, "out of memory for CPUID tables");
+	struct soft *soft;
 	struct soft_cfg sc = {
 		.ncpus = n,
 		.mem = m->mem,
@@ -148,9 +149,10 @@ static int add_cpus(struct machine *m, struct err *e)
 		.cpuid = x86_cpuids_get,
 		.cpuid_opaque = m->cpuids,
 	};
-	r = soft_new(&sc, e, &m->soft);
+	r = soft_new(&sc, e, &soft);
 	if (r < 0)
 		return r;
+	m->engine = soft_engine(soft);
 	for (u32 i = 0; i < n; i++) {
 		ids[i] = x86_apic_id(t, i);
 		top = MAX(top, ids[i]);
@@ -159,14 +161,14 @@ static int add_cpus(struct machine *m, struct err *e)
 		.ncpus = n,
 		.apic_ids = ids,
 		.start_x2apic = top > 254,
-		.clk = soft_gclock(m->soft),
-		.cpu = soft_signals(m->soft),
+		.clk = engine_gclock(m->engine),
+		.cpu = soft_signals(soft),
 	};
 	r = lapics_new(&lc, e, &m->lapics);
 	if (r < 0)
 		return r;
 	struct cpu_intc intc = lapics_intc(m->lapics);
-	soft_set_intc(m->soft, &intc);
+	soft_set_intc(soft, &intc);
 	add_device(m, lapics_device(m->lapics));
 	return bus_add(m->bus, BUS_MMIO, X86_LAPIC_BASE, X86_LAPIC_LEN, &lapics_bus_ops, m->lapics,
 		       "lapic");
@@ -175,7 +177,7 @@ static int add_cpus(struct machine *m, struct err *e)
 static int add_uart(struct machine *m, enum machine_port port, u16 base, unsigned gsi)
 {
 	struct uart_cfg uc = {
-		.clk = soft_gclock(m->soft),
+		.clk = engine_gclock(m->engine),
 		.irq = ioapic_line(m->ioapic, gsi),
 		.tx = on_tx,
 		.rx_space = on_rx_space,
@@ -192,7 +194,7 @@ static int add_uart(struct machine *m, enum machine_port port, u16 base, unsigne
 
 static int add_devices(struct machine *m)
 {
-	struct gclock *clk = soft_gclock(m->soft);
+	struct gclock *clk = engine_gclock(m->engine);
 	struct ioapic_cfg ic = {
 		.pins = X86_IOAPIC_PINS, .id = X86_IOAPIC_ID, .msg = on_msi, .opaque = m->lapics
 	};
@@ -277,7 +279,7 @@ static int add_virtio(struct machine *m, const struct vm_dev *d, struct err *e)
 {
 	unsigned slot = m->n_vdev;
 	struct vdev_env env = { .mem = m->mem,
-				.clk = soft_gclock(m->soft),
+				.clk = engine_gclock(m->engine),
 				.gate = m->cfg.gate,
 				.exact = m->cfg.clock == MACHINE_CLOCK_VIRTUAL,
 				.seed = device_seed(m, slot),
@@ -337,8 +339,8 @@ static int load(struct machine *m, struct err *e)
 	if (r < 0)
 		return err_set(e, r, "no RAM below 1 MiB");
 	for (unsigned i = 0; i < topo_cpus(m->cfg.topo); i++) {
-		x86_boot_cpu(soft_cpu(m->soft, i), i ? NULL : &b);
-		soft_cpu_changed(m->soft, i);
+		x86_boot_cpu(engine_cpu(m->engine, i), i ? NULL : &b);
+		engine_cpu_changed(m->engine, i);
 	}
 	return 0;
 }
@@ -426,7 +428,7 @@ void machine_free(struct machine *m)
 		uart_free(m->uart[i]);
 	ioapic_free(m->ioapic);
 	lapics_free(m->lapics);
-	soft_free(m->soft);
+	engine_free(m->engine);
 	x86_cpuids_free(m->cpuids);
 	bus_free(m->bus);
 	mem_free(m->mem);
@@ -437,22 +439,22 @@ void machine_free(struct machine *m)
 
 enum engine_exit machine_run(struct machine *m, void (*poll)(void *opaque), void *opaque)
 {
-	return soft_run(m->soft, poll, opaque);
+	return engine_run(m->engine, poll, opaque);
 }
 
 void machine_kick(struct machine *m)
 {
-	soft_kick(m->soft);
+	engine_kick(m->engine);
 }
 
 void machine_stop(struct machine *m)
 {
-	soft_stop(m->soft, ENGINE_STOPPED);
+	engine_stop(m->engine, ENGINE_STOPPED);
 }
 
 void machine_set_live(struct machine *m, bool live)
 {
-	soft_set_live(m->soft, live);
+	engine_set_live(m->engine, live);
 }
 
 size_t machine_rx(struct machine *m, enum machine_port port, const u8 *bytes, size_t n)
@@ -474,7 +476,7 @@ bool machine_debug_exited(const struct machine *m, u32 *ret_code)
 
 u64 machine_now(struct machine *m)
 {
-	return gclock_now(soft_gclock(m->soft));
+	return gclock_now(engine_gclock(m->engine));
 }
 
 static void digest_add(void *h, const void *p, size_t n)
@@ -495,7 +497,7 @@ int machine_digest(struct machine *m, struct err *e, char ret[MACHINE_DIGEST_LEN
 		return err_set(e, -ENOMEM, "out of memory for the digest");
 	XXH3_128bits_reset(h);
 	digest_add(h, &md, sizeof(md));
-	soft_digest(m->soft, digest_add, h);
+	m->engine.ops->digest(m->engine.o, digest_add, h);
 	for (unsigned i = 0; i < m->ndev; i++)
 		device_digest(&m->dev[i], digest_add, h);
 	XXH128_hash_t x = XXH3_128bits_digest(h);
@@ -509,7 +511,7 @@ void machine_stats(struct machine *m, void (*line)(void *o, const char *name, u6
 {
 	struct vdev_stats sum = { 0 };
 
-	soft_stats(m->soft, line, o);
+	m->engine.ops->stats(m->engine.o, line, o);
 	for (unsigned i = 0; i < m->n_vdev; i++) {
 		struct vdev_stats s = vdev_stats(m->vdev[i]);
 
