@@ -13,8 +13,12 @@ static void on_line(void *o, unsigned input, bool level)
 {
 	struct vdrv *d = o;
 
-	d->rises += level && !d->irq;
+	bool rose = level && !d->irq;
+
+	d->rises += rose;
 	d->irq = level;
+	if (rose && d->on_irq)
+		d->on_irq(d->irq_opaque);
 }
 
 static void on_wrote(void *o, gpa_t gpa, size_t len)

@@ -48,6 +48,9 @@ struct vdrv {
 	bool irq;	/* level of the line */
 	unsigned rises; /* how often it rose */
 	u64 wrote;	/* bytes that the engine was told of */
+	/* Called when the line rises, if it is set. */
+	void (*on_irq)(void *opaque);
+	void *irq_opaque;
 };
 
 /* RAM, clock and @d->env (exact, seed 1, no gate): then make a device and attach it. */

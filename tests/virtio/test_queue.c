@@ -643,6 +643,101 @@ static void no_lost_kicks(void **s)
 	down(r);
 }
 
+/* The driver: looks for used buffers, and sleeps until the interrupt when there are none. */
+struct sleeper {
+	struct rig *r;
+	pthread_mutex_t lock;
+	pthread_cond_t woken;
+	unsigned irqs;	/* under the lock */
+	unsigned slept; /* the driver's own */
+	bool stranded, done;
+};
+
+static void on_irq(void *o)
+{
+	struct sleeper *x = o;
+
+	pthread_mutex_lock(&x->lock);
+	x->irqs++;
+	pthread_cond_signal(&x->woken);
+	pthread_mutex_unlock(&x->lock);
+}
+
+/* Until used.idx has left @i. Not knowing whether an interrupt is under way is the point. */
+static bool sleep_until_used(struct sleeper *x, const u16 *used_idx, u16 i, unsigned seen)
+{
+	struct timespec limit;
+	int err = 0;
+
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec += 20;
+	pthread_mutex_lock(&x->lock);
+	while (x->irqs == seen && !err)
+		err = pthread_cond_timedwait(&x->woken, &x->lock, &limit);
+	pthread_mutex_unlock(&x->lock);
+	x->slept++;
+	return __atomic_load_n(used_idx, __ATOMIC_ACQUIRE) != i;
+}
+
+static void *sleeping_driver(void *o)
+{
+	struct sleeper *x = o;
+	struct vdrv *d = &x->r->d;
+	u16 *avail = mem_ptr(d->mem, d->ring[0].avail, 2);
+	u16 *used = mem_ptr(d->mem, d->ring[0].used, 2);
+	u16 *used_event = mem_ptr(d->mem, vdrv_used_event(d, 0), 2);
+
+	for (u16 i = 0, n = 0; n < UINT16_MAX && !x->stranded; i++, n++) {
+		unsigned seen;
+
+		avail[2 + (i & 15)] = 0;
+		__atomic_store_n(&avail[1], (u16)(i + 1), __ATOMIC_RELEASE);
+		/* So that the question meets the device at all points. */
+		for (volatile unsigned k = 0; k < (n * 7919u >> 4) % 200; k++)
+			;
+		pthread_mutex_lock(&x->lock);
+		seen = x->irqs;
+		pthread_mutex_unlock(&x->lock);
+		__atomic_store_n(used_event, i, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		while (__atomic_load_n(&used[1], __ATOMIC_ACQUIRE) == i && !x->stranded)
+			x->stranded = !sleep_until_used(x, &used[1], i, seen);
+	}
+	__atomic_store_n(&x->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* No driver sleeps on a buffer that is used: it sees the index, or we see its wish (2.7.7.2). */
+static void no_lost_interrupts(void **s)
+{
+	struct rig *r = up(ALL, 16);
+	struct sleeper x = { .r = r,
+			     .lock = PTHREAD_MUTEX_INITIALIZER,
+			     .woken = PTHREAD_COND_INITIALIZER };
+	struct vring_desc desc = { vdrv_put(&r->d, NULL, 4), 4, WR, 0 };
+	struct vq_chain *c;
+	pthread_t t;
+
+	vdrv_desc(&r->d, r->d.ring[0].desc, 0, &desc);
+	r->d.on_irq = on_irq;
+	r->d.irq_opaque = &x;
+	assert_int_equal(pthread_create(&t, NULL, sleeping_driver, &x), 0);
+	for (unsigned k = 1; !__atomic_load_n(&x.done, __ATOMIC_ACQUIRE); k++) {
+		if (vq_pop(queue(r), &c) > 0) {
+			vq_push(queue(r), c, 4);
+			vq_notify(queue(r));
+			vdev_ack(r->e.v, 3);
+		} else if (k % 1024 == 0) {
+			sched_yield();
+		}
+	}
+	pthread_join(t, NULL);
+	if (x.stranded)
+		fail_msg("a used buffer was not told of");
+	assert_false(vdrv_needs_reset(&r->d));
+	down(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -662,6 +757,7 @@ int main(void)
 		cmocka_unit_test(bad_set_up),
 		cmocka_unit_test(looks_again),
 		cmocka_unit_test(no_lost_kicks),
+		cmocka_unit_test(no_lost_interrupts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
