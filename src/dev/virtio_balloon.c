@@ -304,7 +304,11 @@ static void on_reset(void *dev)
 
 static void on_resume(void *dev)
 {
-	arm(dev);
+	struct virtio_balloon *b = dev;
+
+	/* One that is armed keeps its place among its equals: a pause changes no order. */
+	if (!gtimer_armed(&b->timer) || b->timer.deadline != b->st.ask_at)
+		arm(b);
 }
 
 static void *own_state(void *dev, unsigned i)

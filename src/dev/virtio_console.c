@@ -420,9 +420,13 @@ static void on_resume(void *dev)
 {
 	struct virtio_console *c = dev;
 
-	for (unsigned i = 0; i < c->n_ports; i++)
-		if (c->port[i].st.tell_at)
-			gtimer_arm(&c->port[i].tell, c->port[i].st.tell_at);
+	for (unsigned i = 0; i < c->n_ports; i++) {
+		struct port *p = &c->port[i];
+
+		/* One that is armed keeps its place among its equals: a pause changes no order. */
+		if (p->st.tell_at && (!gtimer_armed(&p->tell) || p->tell.deadline != p->st.tell_at))
+			gtimer_arm(&p->tell, p->st.tell_at);
+	}
 }
 
 static void *own_state(void *dev, unsigned i)

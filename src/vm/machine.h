@@ -64,6 +64,13 @@ void machine_free(struct machine *m);
 enum engine_exit machine_run(struct machine *m, void (*poll)(void *opaque), void *opaque);
 void machine_kick(struct machine *m); /* from any thread */
 void machine_stop(struct machine *m);
+/*
+ * While machine_run is not running: all devices become quiet, so that nothing of the guest changes,
+ * and go on. What their back ends bring meanwhile must wait: the gate is not to be dispatched.
+ */
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+const char *machine_engine(const struct machine *m); /* its name */
 void machine_set_live(struct machine *m, bool live);
 
 /* Gives bytes to a serial port's receiver; returns how many it took. */

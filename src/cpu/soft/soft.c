@@ -100,7 +100,7 @@ u64 soft_now(struct soft *s)
 	u64 ns;
 
 	if (s->cfg.clock == SOFT_CLOCK_REAL) {
-		ns = host_ns() - s->real_base;
+		ns = (s->real_stood ? s->real_stood : host_ns()) - s->real_base;
 	} else {
 		u64 used = 0;
 		if (s->in_turn) {
@@ -331,11 +331,8 @@ static int turn(struct soft *s, unsigned i)
 	return r;
 }
 
-enum engine_exit soft_run(struct soft *s, void (*poll)(void *opaque), void *opaque)
+static enum engine_exit run(struct soft *s, void (*poll)(void *opaque), void *opaque)
 {
-	unsigned at = s->running;
-
-	s->stop = false;
 	for (;;) {
 		if (atomic_load_explicit(&s->kicked, memory_order_relaxed)) {
 			atomic_store(&s->kicked, 0);
@@ -346,7 +343,7 @@ enum engine_exit soft_run(struct soft *s, void (*poll)(void *opaque), void *opaq
 			return s->why;
 		if (s->insns >= s->limit)
 			return ENGINE_STOPPED;
-		unsigned i = next_busy(s, at < s->cfg.ncpus ? at : 0);
+		unsigned i = next_busy(s, s->next < s->cfg.ncpus ? s->next : 0);
 		if (i >= s->cfg.ncpus) {
 			if (!idle(s))
 				return ENGINE_DEADLOCK;
@@ -354,14 +351,27 @@ enum engine_exit soft_run(struct soft *s, void (*poll)(void *opaque), void *opaq
 		}
 		if (turn(s, i) == X86_SHUTDOWN)
 			return ENGINE_TRIPLE;
-		at = i + 1;
+		s->next = i + 1;
 		/* Now and then somebody else is next, so that seeds explore other orders. */
 		if (s->n_busy > 2) {
 			u64 x = rng_next(&s->order_rng);
 			if ((x & 7) == 0)
-				at = (unsigned)((x >> 8) % s->cfg.ncpus);
+				s->next = (unsigned)((x >> 8) % s->cfg.ncpus);
 		}
 	}
+}
+
+enum engine_exit soft_run(struct soft *s, void (*poll)(void *opaque), void *opaque)
+{
+	enum engine_exit why;
+
+	s->stop = false;
+	/* Guest time stands still while nobody runs the guest. */
+	s->real_base += s->real_stood ? host_ns() - s->real_stood : 0;
+	s->real_stood = 0;
+	why = run(s, poll, opaque);
+	s->real_stood = host_ns();
+	return why;
 }
 
 void soft_kick(struct soft *s)
@@ -455,7 +465,7 @@ int soft_new(const struct soft_cfg *cfg, struct err *e, struct soft **ret)
 	rng_seed(&s->guest_rng, cfg->seed ^ 0x6f7272657279ull);
 	s->rate = cfg->mips;
 	s->limit = UINT64_MAX;
-	s->real_base = host_ns();
+	s->real_base = s->real_stood = host_ns();
 	for (unsigned i = 0; i < cfg->ncpus; i++)
 		soft_update_busy(s, s->cpu[i]);
 	mem_set_observer(cfg->mem, mem_written, s);

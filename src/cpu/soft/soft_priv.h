@@ -34,6 +34,7 @@ struct soft {
 	u64 now_ps;	  /* at the start of the current turn */
 	u64 rate;	  /* instructions per microsecond of all busy vCPUs during this turn */
 	unsigned running; /* index of the vCPU whose turn it is, or ncpus */
+	unsigned next;	  /* whose turn is next, if it is busy */
 	bool in_turn;
 	u64 busy[SOFT_CPUS_MAX / 64]; /* vCPUs that execute */
 	unsigned n_busy;
@@ -43,6 +44,7 @@ struct soft {
 	u64 limit;	      /* stop when insns reaches it */
 	u64 last_ns;	      /* the latest time read: reads never decrease */
 	u64 real_base;	      /* CLOCK_REAL: host ns at guest time 0 */
+	u64 real_stood;	      /* host ns since which the guest has not been run; 0: it is running */
 	bool live;
 
 	bool stop;

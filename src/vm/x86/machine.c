@@ -452,6 +452,25 @@ void machine_stop(struct machine *m)
 	engine_stop(m->engine, ENGINE_STOPPED);
 }
 
+void machine_pause(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ndev; i++)
+		device_pause(&m->dev[i]);
+}
+
+/* A device that was not paused has nothing to rebuild; to do it all the same could change an order. */
+void machine_resume(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ndev; i++)
+		if (m->dev[i].ops->pause)
+			device_resume(&m->dev[i]);
+}
+
+const char *machine_engine(const struct machine *m)
+{
+	return m->engine.ops->name;
+}
+
 void machine_set_live(struct machine *m, bool live)
 {
 	engine_set_live(m->engine, live);
