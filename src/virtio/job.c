@@ -18,6 +18,8 @@
  */
 #include "virtio/job.h"
 
+#include "base/thread.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -127,6 +129,7 @@ static void *worker(void *opaque)
 	struct vjobs *s = opaque;
 	struct vjob *j;
 
+	thread_begin(THREAD_WORKER);
 	pthread_mutex_lock(&s->lock);
 	while (!s->quit) {
 		j = list_take(&s->queued);

@@ -21,6 +21,7 @@
  */
 #include "vm/io.h"
 
+#include "base/thread.h"
 #include "vm/term.h"
 
 #include <errno.h>
@@ -177,6 +178,7 @@ static void *io_main(void *opaque)
 {
 	struct io *io = opaque;
 
+	thread_begin(THREAD_IO);
 	for (;;) {
 		pthread_mutex_lock(&io->lock);
 		bool quit = io->quit;
