@@ -9,7 +9,7 @@
  * the D bit), or holds decoded code.
  *
  * Invalidation has to be cheap, since Linux invalidates on every process switch: `used` lists the
- * slots in use, and global entries survive. Pages of large mappings are entered as 4 KiB pieces;
+ * slots in use, and global entries, which survive, have a list of their own. Pages of large mappings are entered as 4 KiB pieces;
  * INVLPG of one piece must drop them all, and `large2m`/`large1g` say (by hash) whether there
  * are any.
  *
@@ -47,22 +47,26 @@ static unsigned hash1g(u64 a)
 static void entry_clear(struct tlb *t, struct tlb_entry *e)
 {
 	e->rtag = e->wtag = TLB_NONE(e - t->e);
-	e->meta = 0;
+	e->meta &= TLB_LISTED(0) | TLB_LISTED(1);
+}
+
+static void list_flush(struct tlb *t, bool global, bool keep_global)
+{
+	for (u32 i = 0; i < t->n_used[global]; i++) {
+		struct tlb_entry *e = &t->e[t->used[global][i]];
+		if (!keep_global || !(e->meta & TLB_GLOBAL))
+			entry_clear(t, e);
+		e->meta &= ~TLB_LISTED(global);
+	}
+	t->n_used[global] = 0;
 }
 
 static void kind_flush(struct tlb *t, bool keep_global)
 {
-	u32 n = 0;
-
-	for (u32 i = 0; i < t->n_used; i++) {
-		struct tlb_entry *e = &t->e[t->used[i]];
-		if (keep_global && (e->meta & TLB_GLOBAL))
-			t->used[n++] = t->used[i];
-		else
-			entry_clear(t, e);
-	}
-	t->n_used = n;
-	if (!n)
+	list_flush(t, false, keep_global);
+	if (!keep_global)
+		list_flush(t, true, false);
+	if (!t->n_used[true])
 		t->large2m = t->large1g = 0;
 }
 
@@ -97,20 +101,27 @@ void tlb_flush_nonglobal(struct vcpu *v)
 		jc_flush(v, 1);
 }
 
+/* Drops the pieces of large pages that @a may lie in. */
+static void large_drop(struct tlb *t, bool global, u64 a)
+{
+	for (u32 i = 0; i < t->n_used[global]; i++) {
+		struct tlb_entry *e = &t->e[t->used[global][i]];
+		u64 none = TLB_NONE(e - t->e);
+		u64 tag = e->rtag != none ? e->rtag : e->wtag;
+		if (((e->meta & TLB_2M) && (tag >> 21) == (a >> 21)) ||
+		    ((e->meta & TLB_1G) && (tag >> 30) == (a >> 30)))
+			e->rtag = e->wtag = none; /* stays in `used` */
+	}
+}
+
 void tlb_flush_page(struct vcpu *v, u64 a)
 {
 	for (int k = 0; k < TLB_KINDS; k++) {
 		struct tlb *t = v->tlbs[k];
 		struct tlb_entry *e = &t->e[tlb_index(a)];
 		if (((t->large2m >> hash2m(a)) & 1) || ((t->large1g >> hash1g(a)) & 1)) {
-			for (u32 i = 0; i < t->n_used; i++) {
-				struct tlb_entry *x = &t->e[t->used[i]];
-				u64 none = TLB_NONE(x - t->e);
-				u64 tag = x->rtag != none ? x->rtag : x->wtag;
-				if (((x->meta & TLB_2M) && (tag >> 21) == (a >> 21)) ||
-				    ((x->meta & TLB_1G) && (tag >> 30) == (a >> 30)))
-					x->rtag = x->wtag = none; /* stays in `used` */
-			}
+			large_drop(t, false, a);
+			large_drop(t, true, a);
 		}
 		if (e->rtag == (a & PAGE_MASK) || e->wtag == (a & PAGE_MASK))
 			e->rtag = e->wtag = TLB_NONE(e - t->e); /* stays in `used` */
@@ -121,17 +132,22 @@ void tlb_flush_page(struct vcpu *v, u64 a)
 		jc_flush(v, a >> 63);
 }
 
+static void list_protect(struct tlb *t, bool global, gpa_t gpa)
+{
+	for (u32 i = 0; i < t->n_used[global]; i++) {
+		struct tlb_entry *e = &t->e[t->used[global][i]];
+		if ((e->meta & PAGE_MASK) == gpa)
+			e->wtag = TLB_NONE(e - t->e);
+	}
+}
+
 void tlb_protect_code(struct soft *s, gpa_t gpa)
 {
 	for (unsigned i = 0; i < s->cfg.ncpus; i++) {
 		struct vcpu *v = s->cpu[i];
 		for (int k = 0; k < TLB_KINDS; k++) {
-			struct tlb *t = v->tlbs[k];
-			for (u32 j = 0; j < t->n_used; j++) {
-				struct tlb_entry *e = &t->e[t->used[j]];
-				if ((e->meta & PAGE_MASK) == gpa)
-					e->wtag = TLB_NONE(e - t->e);
-			}
+			list_protect(v->tlbs[k], false, gpa);
+			list_protect(v->tlbs[k], true, gpa);
 		}
 	}
 }
@@ -146,12 +162,12 @@ static void fill(struct vcpu *v, u64 a, enum tlb_kind kind, const struct x86_wal
 
 	if (!host)
 		return;
-	if (e->meta == 0)
-		t->used[t->n_used++] = (u16)slot;
+	u64 listed = e->meta & (TLB_LISTED(0) | TLB_LISTED(1));
+	if (!(listed & TLB_LISTED(w->global)))
+		t->used[w->global][t->n_used[w->global]++] = (u16)slot;
 	e->host = host;
-	/* Never 0, so that it tells whether the slot is in `used`. */
 	e->meta = page | (w->global ? TLB_GLOBAL : 0) | (w->page_size == 1ull << 21 ? TLB_2M : 0) |
-		  (w->page_size == 1ull << 30 ? TLB_1G : 0) | 8;
+		  (w->page_size == 1ull << 30 ? TLB_1G : 0) | listed | TLB_LISTED(w->global);
 	bool writable = w->writable && (write || w->dirty);
 	if (writable)
 		e->meta |= TLB_W;

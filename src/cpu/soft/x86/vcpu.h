@@ -140,13 +140,15 @@ struct tlb_entry {
 #define TLB_2M 2ull
 #define TLB_1G 4ull
 #define TLB_W 16ull /* may be written, and is dirty, whether or not it holds code */
+#define TLB_LISTED(global) (32ull << (global)) /* the slot is in this list of struct tlb */
 
 enum tlb_kind { TLB_KERNEL, TLB_KERNEL_AC, TLB_USER, TLB_KINDS };
 
 struct tlb {
 	struct tlb_entry e[TLB_SIZE];
-	u16 used[TLB_SIZE]; /* slots that are not empty */
-	u32 n_used;
+	/* Slots that may not be empty: those that had a local entry, those that had a global one. */
+	u16 used[2][TLB_SIZE];
+	u32 n_used[2];
 	u64 large2m, large1g; /* which hashes of 2 MiB / 1 GiB areas have entries */
 };
 
