@@ -386,15 +386,16 @@ static const struct legacy {
 	{ 7, { 0x67, 0xc4, 0xe2, 0x6d, 0x90, 0x04, 0x8b } }, /* a gather there: #UD */
 };
 
+/* In 64-bit mode first: the same bytes may name other registers there. */
 static void compatibility_mode(void **state)
 {
 	static struct diff_seq q;
 	static struct diff_result n;
 
 	native_arm();
-	for (unsigned i = 0; i < ARRAY_LEN(legacy); i++) {
-		diff_gen_raw(&q, legacy[i].b, legacy[i].len, DIFF_CODE + 0x100);
-		q.mode = DIFF_32;
+	for (unsigned i = 0; i < 2 * ARRAY_LEN(legacy); i++) {
+		diff_gen_raw(&q, legacy[i / 2].b, legacy[i / 2].len, DIFF_CODE + 0x100);
+		q.mode = i % 2 ? DIFF_32 : DIFF_64;
 		for (unsigned k = 0; k < 16; k++) {
 			memset(q.ymmh[k], (int)(0x81 + 7 * k), 16);
 			memset(q.init.fx.xmm[k], (int)(0x21 * k), 16);
@@ -403,7 +404,7 @@ static void compatibility_mode(void **state)
 		memset(q.ymmh[1], 0, 16);
 		if (!diff_check_result(&q, stderr, &n) || n.end != DIFF_EXC) {
 			diff_print(&q, stderr);
-			fail_msg("row %u", i);
+			fail_msg("row %u, %s", i / 2, i % 2 ? "32-bit" : "64-bit");
 		}
 	}
 }

@@ -161,6 +161,8 @@ static int take_reg(struct vec_form *f, const ZydisDecodedOperand *op)
 	if (op->encoding == ZYDIS_OPERAND_ENCODING_IS4) {
 		xmm = VEC_H_XMM_IS4;
 		f->is4 = true;
+		/* Bit 7 is ignored outside 64-bit mode: one name for one register (vec.c's keys). */
+		f->imm[0] = (u8)(ro.guest << 4 | (f->imm[0] & 15));
 	}
 	if (cls == ZYDIS_REGCLASS_XMM || cls == ZYDIS_REGCLASS_YMM) {
 		if (f->nxmm == ARRAY_LEN(f->xmm))
