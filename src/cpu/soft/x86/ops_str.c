@@ -177,8 +177,20 @@ const struct op *op_movs(struct vcpu *v, const struct op *op)
  */
 static attr_noinline void fill(u8 *p, u64 x, unsigned n, u64 k)
 {
-	for (u64 i = 0; i < k; i++)
-		memcpy(p + i * n, &x, n);
+	switch (n) {
+	case 2:
+		for (u64 i = 0; i < k; i++)
+			memcpy(p + i * 2, &x, 2);
+		break;
+	case 4:
+		for (u64 i = 0; i < k; i++)
+			memcpy(p + i * 4, &x, 4);
+		break;
+	default:
+		for (u64 i = 0; i < k; i++)
+			memcpy(p + i * 8, &x, 8);
+		break;
+	}
 }
 
 const struct op *op_stos(struct vcpu *v, const struct op *op)
