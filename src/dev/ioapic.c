@@ -56,17 +56,35 @@ static const struct field_desc fields[] = {
 };
 #undef F
 
+/* The message of an entry: its data; the address in *ret_addr. */
+static u32 message(u64 rte, u64 *ret_addr)
+{
+	u32 data = (u32)(rte & 0x7ff);
+
+	*ret_addr = 0xfee00000ull | ((rte >> 56) & 0xff) << 12 | ((rte >> 49) & 0x7f) << 5;
+	if (rte & RTE_LOGICAL)
+		*ret_addr |= BIT(2);
+	if (rte & RTE_LEVEL)
+		data |= 3u << 14; /* trigger mode level, assert */
+	return data;
+}
+
 /* Sends the pin's message; returns whether anybody accepted it. */
 static bool send(struct ioapic *io, u64 rte)
 {
-	u64 addr = 0xfee00000ull | ((rte >> 56) & 0xff) << 12 | ((rte >> 49) & 0x7f) << 5;
-	u32 data = (u32)(rte & 0x7ff);
+	u64 addr;
+	u32 data = message(rte, &addr);
 
-	if (rte & RTE_LOGICAL)
-		addr |= BIT(2);
-	if (rte & RTE_LEVEL)
-		data |= 3u << 14; /* trigger mode level, assert */
 	return io->cfg.msg(io->cfg.opaque, addr, data) > 0;
+}
+
+static void tell_route(struct ioapic *io, unsigned pin)
+{
+	u64 addr;
+	u32 data = message(io->st.rte[pin], &addr);
+
+	if (io->cfg.route)
+		io->cfg.route(io->cfg.opaque, pin, addr, data);
 }
 
 /* A level pin speaks if it may. */
@@ -146,6 +164,7 @@ static void write_rte(struct ioapic *io, unsigned pin, u64 val)
 	/* Drivers clear a stuck Remote IRR by way of edge mode. */
 	if (!(*rte & RTE_LEVEL))
 		*rte &= ~RTE_REMOTE_IRR;
+	tell_route(io, pin);
 	check_level(io, pin);
 }
 
@@ -196,8 +215,10 @@ static void dev_reset(void *dev)
 	u64 asserted = io->st.asserted; /* wires belong to their devices, not to our reset */
 
 	io->st = (struct ioapic_st){ .id = (u32)(io->cfg.id & 0xf) << 24, .asserted = asserted };
-	for (unsigned i = 0; i < io->cfg.pins; i++)
+	for (unsigned i = 0; i < io->cfg.pins; i++) {
 		io->st.rte[i] = RTE_MASKED;
+		tell_route(io, i);
+	}
 }
 
 static void *dev_state(void *dev, unsigned i)

@@ -21,6 +21,8 @@ struct ioapic_cfg {
 	u8 id;	       /* initial value of the ID register, 0..15 */
 	/* Sends an interrupt message (lapics_msi fits); returns how many CPUs accepted it. */
 	unsigned (*msg)(void *opaque, u64 addr, u32 data);
+	/* @pin's message is another one from now on, masked or not. For a host that must know; or NULL. */
+	void (*route)(void *opaque, unsigned pin, u64 addr, u32 data);
 	void *opaque;
 };
 

@@ -204,6 +204,33 @@ static u32 offer(const struct fuse *f)
 	return flags;
 }
 
+/* What the client had. True: the window is not what it was. */
+static bool forget_all(struct fuse *f)
+{
+	bool mapped;
+
+	fuse_fh_close_all(f);
+	mapped = fuse_unmap_all(f);
+	fuse_nodes_forget_all(f);
+	return mapped;
+}
+
+static bool forget_session(struct fuse *f)
+{
+	bool mapped = forget_all(f);
+
+	pthread_mutex_lock(&f->lock);
+	f->ready = false;
+	pthread_mutex_unlock(&f->lock);
+	return mapped;
+}
+
+static void window_changed(struct freq *q)
+{
+	q->r->map_lo = 0;
+	q->r->map_hi = q->f->cfg.window_len;
+}
+
 static int do_init(struct freq *q)
 {
 	struct fuse *f = q->f;
@@ -219,9 +246,8 @@ static int do_init(struct freq *q)
 		return freq_put(q, &o, sizeof(o));
 	if (in.major < FUSE_KERNEL_VERSION || in.minor < MINOR_MIN)
 		return -EPROTO;
-	fuse_fh_close_all(f);
-	fuse_unmap_all(f);
-	fuse_nodes_forget_all(f);
+	if (forget_all(f))
+		window_changed(q);
 	o.flags = in.flags & offer(f);
 	o.max_readahead = MIN(in.max_readahead, WRITE_MAX);
 	o.max_background = 64;
@@ -240,19 +266,10 @@ static int do_init(struct freq *q)
 	return 0;
 }
 
-static void forget_session(struct fuse *f)
-{
-	fuse_fh_close_all(f);
-	fuse_unmap_all(f);
-	fuse_nodes_forget_all(f);
-	pthread_mutex_lock(&f->lock);
-	f->ready = false;
-	pthread_mutex_unlock(&f->lock);
-}
-
 static int do_destroy(struct freq *q)
 {
-	forget_session(q->f);
+	if (forget_session(q->f))
+		window_changed(q);
 	return 0;
 }
 
@@ -462,7 +479,7 @@ int fuse_new(const struct fuse_cfg *cfg, struct fuse **ret)
 
 void fuse_reset(struct fuse *f)
 {
-	forget_session(f);
+	(void)forget_session(f);
 }
 
 void fuse_free(struct fuse *f)
@@ -470,7 +487,7 @@ void fuse_free(struct fuse *f)
 	if (!f)
 		return;
 	fuse_fh_close_all(f);
-	fuse_unmap_all(f);
+	(void)fuse_unmap_all(f);
 	fuse_nodes_down(f);
 	free(f->map);
 	free(f->fh);

@@ -58,13 +58,17 @@ static int unmap(struct fuse *f, u64 off, u64 len)
 	return p == MAP_FAILED ? -errno : 0;
 }
 
-void fuse_unmap_all(struct fuse *f)
+bool fuse_unmap_all(struct fuse *f)
 {
+	bool some;
+
 	pthread_mutex_lock(&f->lock);
-	if (f->n_map)
+	some = f->n_map;
+	if (some)
 		(void)!unmap(f, 0, f->cfg.window_len);
 	f->n_map = 0;
 	pthread_mutex_unlock(&f->lock);
+	return some;
 }
 
 static void forget(struct fuse *f, u32 i)
@@ -166,8 +170,8 @@ int fuse_do_setupmapping(struct freq *q)
 	r = map_locked(f, &in, fd);
 	pthread_mutex_unlock(&f->lock);
 	close(fd);
-	if (r == 0)
-		touched(q, in.moffset, in.len);
+	/* A failure may have taken away what lay there. */
+	touched(q, in.moffset, in.len);
 	return r;
 }
 

@@ -220,7 +220,8 @@ void fuse_lockers_drop_locked(struct fuse *f, struct fnode *n);
 void fuse_locker_end(struct fuse *f, struct fnode *n, u64 owner);
 
 /* fuse_dax.c */
-void fuse_unmap_all(struct fuse *f);
+/* True: something was mapped. */
+bool fuse_unmap_all(struct fuse *f);
 
 /* Operations: 0 or a negative errno, which becomes the reply; in a table in fuse.c. */
 int fuse_do_lookup(struct freq *q);

@@ -32,6 +32,7 @@ struct symbols;
 struct machine_cfg {
 	const struct topo *topo; /* validated; borrowed, as all here */
 	u64 mem;		 /* bytes */
+	bool kvm;		 /* the host's KVM instead of the built-in CPU; the real clock */
 	const char *cpu_model;	 /* NULL: the default */
 	enum machine_clock clock;
 	enum machine_tier tier;
@@ -103,6 +104,7 @@ u64 machine_mem_floor(const struct kernel_image *k, u64 initrd, u32 cpus);
 const char *machine_default_cmdline(bool verbose);
 /* Appends " virtio_mmio.device=..." for slots 0 to @n - 1 to a command line. 0 or -ENOMEM. */
 int machine_virtio_cmdline(struct buf *out, unsigned n);
-int machine_check_model(const char *name, struct err *e);
+/* Whether the built-in CPU, or KVM as far as one can tell before asking it, has this CPU model. */
+int machine_check_model(const char *name, bool kvm, struct err *e);
 
 #endif

@@ -67,12 +67,23 @@ static int prepare_kernel(const struct vm_cfg *cfg, struct err *e, struct prepar
 	return 0;
 }
 
+/* Which engine it is. Whether KVM can do it is said when the machine is created. */
+static int prepare_engine(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	p->kvm = cfg->engine == VM_ENGINE_KVM;
+	if (p->kvm && cfg->clock == VM_CLOCK_VIRTUAL)
+		return err_set(e, -EINVAL,
+			       "--clock virtual counts instructions, which only the built-in CPU "
+			       "does; use --engine soft, or --clock real");
+	return 0;
+}
+
 static int prepare_clock(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 {
 	p->input = input_kind(cfg->in_fd);
 	if (p->input == INPUT_TERMINAL && cfg->argv && !cfg->interactive && !cfg->tty)
 		p->input = INPUT_NULL;
-	p->real_clock = cfg->clock == VM_CLOCK_REAL ||
+	p->real_clock = p->kvm || cfg->clock == VM_CLOCK_REAL ||
 			(cfg->clock == VM_CLOCK_AUTO && p->input == INPUT_TERMINAL && !cfg->argv);
 	p->seed = cfg->has_seed ? cfg->seed : 0;
 	if (p->real_clock && !cfg->has_seed &&
@@ -307,11 +318,6 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 {
 	int r;
 
-	if (cfg->engine == VM_ENGINE_KVM)
-		return err_set(
-			e, -ENOTSUP,
-			"--engine kvm: this Orrery has no KVM engine yet; use --engine soft, "
-			"which needs no hardware virtualization");
 	if (cfg->initrd && cfg->argv)
 		return err_set(e, -EINVAL,
 			       "--initrd and a command exclude each other: the command needs "
@@ -326,7 +332,9 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 			e, -EINVAL,
 			"--include packs files, and with --share / nothing is packed: all of "
 			"this host's are there");
-	r = machine_check_model(cfg->cpu_model, e);
+	r = prepare_engine(cfg, e, p);
+	if (r == 0)
+		r = machine_check_model(cfg->cpu_model, p->kvm, e);
 	if (r == 0)
 		r = prepare_topo(cfg, e, p);
 	if (r == 0)

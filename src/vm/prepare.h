@@ -23,6 +23,7 @@ struct prepared {
 	struct initramfs_sizes sizes; /* of a composed one, else zero */
 	struct buf cmdline;	      /* with NUL */
 	u64 mem;
+	bool kvm; /* else the built-in CPU */
 	bool real_clock;
 	u64 seed;
 	s64 rtc_base;

@@ -245,6 +245,7 @@ static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struc
 	struct machine_cfg mc = {
 		.topo = &p->topo,
 		.mem = p->mem,
+		.kvm = p->kvm,
 		.cpu_model = cfg->cpu_model,
 		.clock = p->real_clock ? MACHINE_CLOCK_REAL : MACHINE_CLOCK_VIRTUAL,
 		.mips = cfg->mips ? cfg->mips : MACHINE_MIPS_DEFAULT,

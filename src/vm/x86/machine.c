@@ -9,6 +9,7 @@
 #include "board/x86/cpuid.h"
 #include "board/x86/layout.h"
 #include "board/x86/memmap.h"
+#include "cpu/kvm/kvm.h"
 #include "cpu/soft/soft.h"
 #include "dev/acpi_pm.h"
 #include "dev/debug_exit.h"
@@ -44,7 +45,8 @@ struct machine {
 	struct bus *bus;
 	struct x86_cpuids *cpuids;
 	struct engine engine;
-	struct lapics *lapics;
+	struct lapics *lapics; /* of the soft engine */
+	struct kvm *kvm;       /* or this, owned by the engine */
 	struct ioapic *ioapic;
 	struct uart *uart[MACHINE_PORTS];
 	struct port_ctx port[MACHINE_PORTS];
@@ -104,7 +106,17 @@ static void on_rx_space(void *o)
 
 static unsigned on_msi(void *o, u64 addr, u32 data)
 {
-	return lapics_msi(o, addr, data);
+	struct machine *m = o;
+
+	return m->kvm ? kvm_msi(m->kvm, addr, data) : lapics_msi(m->lapics, addr, data);
+}
+
+static void on_route(void *o, unsigned pin, u64 addr, u32 data)
+{
+	struct machine *m = o;
+
+	if (m->kvm)
+		kvm_route(m->kvm, pin, addr, data);
 }
 
 /* --- building --------------------------------------------------------------------------------- */
@@ -115,20 +127,21 @@ static void add_device(struct machine *m, struct device d)
 	m->dev[m->ndev++] = d;
 }
 
-static int add_cpus(struct machine *m, struct err *e)
+/* The vCPUs' APIC ids; returns the highest. */
+static u32 apic_ids(const struct topo *t, u32 ret[TOPO_CPUS_MAX])
 {
-	const struct topo *t = m->cfg.topo;
-	u32 ids[TOPO_CPUS_MAX], n = topo_cpus(t), top = 0;
-	enum x86_model model;
-	int r;
+	u32 top = 0;
 
-	r = x86_model_parse(m->cfg.cpu_model, e, &model);
-	if (r < 0)
-		return r;
-	const struct x86_model_info *mi = x86_model_get(model);
-	r = x86_cpuids_new(model, t, &m->cpuids);
-	if (r < 0)
-		return err_set(e, r, "out of memory for CPUID tables");
+	for (u32 i = 0; i < topo_cpus(t); i++) {
+		ret[i] = x86_apic_id(t, i);
+		top = MAX(top, ret[i]);
+	}
+	return top;
+}
+
+static int add_soft(struct machine *m, const struct x86_model_info *mi, struct err *e)
+{
+	u32 ids[TOPO_CPUS_MAX], n = topo_cpus(m->cfg.topo), top = apic_ids(m->cfg.topo, ids);
 	struct soft *soft;
 	struct soft_cfg sc = {
 		.ncpus = n,
@@ -149,14 +162,11 @@ static int add_cpus(struct machine *m, struct err *e)
 		.cpuid = x86_cpuids_get,
 		.cpuid_opaque = m->cpuids,
 	};
-	r = soft_new(&sc, e, &soft);
+	int r = soft_new(&sc, e, &soft);
+
 	if (r < 0)
 		return r;
 	m->engine = soft_engine(soft);
-	for (u32 i = 0; i < n; i++) {
-		ids[i] = x86_apic_id(t, i);
-		top = MAX(top, ids[i]);
-	}
 	struct lapics_cfg lc = {
 		.ncpus = n,
 		.apic_ids = ids,
@@ -172,6 +182,54 @@ static int add_cpus(struct machine *m, struct err *e)
 	add_device(m, lapics_device(m->lapics));
 	return bus_add(m->bus, BUS_MMIO, X86_LAPIC_BASE, X86_LAPIC_LEN, &lapics_bus_ops, m->lapics,
 		       "lapic");
+}
+
+/* The local APICs are the kernel's. */
+static int add_kvm(struct machine *m, const struct x86_model_info *mi, bool host, struct err *e)
+{
+	u32 ids[TOPO_CPUS_MAX], top = apic_ids(m->cfg.topo, ids);
+	struct kvm_cfg kc = {
+		.ncpus = topo_cpus(m->cfg.topo),
+		.apic_ids = ids,
+		.start_x2apic = top > 254,
+		.mem = m->mem,
+		.bus = m->bus,
+		.pins = X86_IOAPIC_PINS,
+		.cpuid = x86_cpuids_get,
+		.cpuid_opaque = m->cpuids,
+		.host_features = host,
+		.cr4_allowed = mi->cr4_allowed,
+		.xcr0_allowed = mi->xcr0_allowed,
+		.phys_mask = mi->phys_mask,
+	};
+	int r = kvm_new(&kc, e, &m->kvm);
+
+	if (r < 0)
+		return r;
+	m->engine = kvm_engine(m->kvm);
+	add_device(m, kvm_device(m->kvm));
+	return 0;
+}
+
+static bool model_is_host(const char *name)
+{
+	return name && strcmp(name, "host") == 0;
+}
+
+static int add_cpus(struct machine *m, struct err *e)
+{
+	bool host = m->cfg.kvm && model_is_host(m->cfg.cpu_model);
+	/* Topology and names of the host's own model are those of ours with the most features. */
+	enum x86_model model = X86_MODEL_V3;
+	int r = host ? 0 : x86_model_parse(m->cfg.cpu_model, e, &model);
+
+	if (r < 0)
+		return r;
+	r = x86_cpuids_new(model, m->cfg.topo, &m->cpuids);
+	if (r < 0)
+		return err_set(e, r, "out of memory for CPUID tables");
+	return m->cfg.kvm ? add_kvm(m, x86_model_get(model), host, e)
+			  : add_soft(m, x86_model_get(model), e);
 }
 
 static int add_uart(struct machine *m, enum machine_port port, u16 base, unsigned gsi)
@@ -196,7 +254,11 @@ static int add_devices(struct machine *m)
 {
 	struct gclock *clk = engine_gclock(m->engine);
 	struct ioapic_cfg ic = {
-		.pins = X86_IOAPIC_PINS, .id = X86_IOAPIC_ID, .msg = on_msi, .opaque = m->lapics
+		.pins = X86_IOAPIC_PINS,
+		.id = X86_IOAPIC_ID,
+		.msg = on_msi,
+		.route = on_route,
+		.opaque = m,
 	};
 	struct i8042_cfg kc = { .reset = on_reset, .opaque = m };
 	struct acpi_pm_cfg pc = { .poweroff = on_poweroff, .reset = on_reset, .opaque = m };
@@ -206,7 +268,10 @@ static int add_devices(struct machine *m)
 	r = ioapic_new(&ic, &m->ioapic);
 	if (r < 0)
 		return r;
-	lapics_set_eoi(m->lapics, ioapic_eoi, m->ioapic);
+	if (m->kvm)
+		kvm_set_eoi(m->kvm, ioapic_eoi, m->ioapic);
+	else
+		lapics_set_eoi(m->lapics, ioapic_eoi, m->ioapic);
 	add_device(m, ioapic_device(m->ioapic));
 	r = bus_add(m->bus, BUS_MMIO, X86_IOAPIC_BASE, X86_IOAPIC_LEN, &ioapic_bus_ops, m->ioapic,
 		    "ioapic");
@@ -581,14 +646,14 @@ const char *machine_default_cmdline(bool verbose)
 	return x86_default_cmdline(verbose);
 }
 
-int machine_check_model(const char *name, struct err *e)
+int machine_check_model(const char *name, bool kvm, struct err *e)
 {
 	const struct x86_model_info *mi;
 	enum x86_model model;
 	const char *lacks;
-	int r = x86_model_parse(name, e, &model);
+	int r = kvm && model_is_host(name) ? 0 : x86_model_parse(name, e, &model);
 
-	if (r < 0)
+	if (r < 0 || kvm)
 		return r;
 	mi = x86_model_get(model);
 	lacks = soft_host_lacks(mi->xcr0_allowed);
