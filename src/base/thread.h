@@ -10,6 +10,8 @@
 
 #include "base/compiler.h"
 
+#include <pthread.h>
+
 enum thread_role {
 	THREAD_VM,     /* runs the engine, or waits for its vCPUs; devices, the gate */
 	THREAD_VCPU,   /* one vCPU of an engine with a thread for each; devices */
@@ -23,5 +25,13 @@ void thread_begin(enum thread_role role);
 
 /* What thread_begin calls from now on, in the whole process; NULL: nothing. */
 void thread_on_begin(void (*fn)(enum thread_role role));
+
+/*
+ * What pthread_create takes for THREAD_WORKER and THREAD_IO: on which CPUs of the host they are, if the
+ * calling thread has said so for the threads that it starts; else NULL, and they inherit.
+ */
+const pthread_attr_t *thread_attr(void);
+/* Borrows @attr until it is replaced; NULL: none. */
+void thread_set_attr(const pthread_attr_t *attr);
 
 #endif

@@ -33,6 +33,7 @@
 #define PAGEMAP_BATCH 4096
 
 struct mem {
+	bool keep; /* mem_keep */
 	unsigned n;
 	struct mem_region r[MEM_REGIONS_MAX];
 	u8 *host[MEM_REGIONS_MAX]; /* owned mappings, NULL until made */
@@ -276,10 +277,16 @@ int mem_release(struct mem *m, gpa_t gpa, u64 len)
 		 * The host drops private anonymous memory for zeros. What it cannot drop (its own
 		 * pages are larger, or it has locked them) is cleared: the guest sees no difference.
 		 */
-		if ((((uintptr_t)p | n) & (page - 1)) || madvise(p, n, MADV_DONTNEED) < 0)
+		if (m->keep || (((uintptr_t)p | n) & (page - 1)) ||
+		    madvise(p, n, MADV_DONTNEED) < 0)
 			memset(p, 0, n);
 	}
 	return 0;
+}
+
+void mem_keep(struct mem *m)
+{
+	m->keep = true;
 }
 
 void *mem_ptr(struct mem *m, gpa_t gpa, size_t len)

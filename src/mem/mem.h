@@ -74,6 +74,8 @@ void mem_wrote(struct mem *m, gpa_t gpa, size_t len);
  * 0, or -EFAULT if any byte of the range is not RAM or is in a window; nothing is released then.
  */
 int mem_release(struct mem *m, gpa_t gpa, u64 len) attr_nodiscard;
+/* From now on mem_release clears, and gives nothing back. For RAM that is present to stay (mem_back.h). */
+void mem_keep(struct mem *m);
 
 /*
  * A digest of RAM contents: XXH3-128 over (address, page) of every page that is not all zero, in

@@ -180,7 +180,7 @@ static void start_worker(struct vjobs *s)
 	/* Of a chain in a window whose file was truncated: host/sigbus.h. */
 	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	if (pthread_create(&s->worker[s->started], NULL, worker, s) == 0)
+	if (pthread_create(&s->worker[s->started], thread_attr(), worker, s) == 0)
 		s->started++;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }

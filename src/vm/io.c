@@ -262,7 +262,7 @@ int io_start(const struct io_cfg *cfg, struct err *e, struct io **ret)
 		io->masked = !r;
 	}
 	if (!r) {
-		r = -pthread_create(&io->thread, NULL, io_main, io);
+		r = -pthread_create(&io->thread, thread_attr(), io_main, io);
 		io->started = !r;
 	}
 	if (r) {
