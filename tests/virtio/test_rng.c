@@ -6,13 +6,34 @@
 
 #include "driver.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #define BIG (1u << 20)
+
+/* The host's generator, which may be out of order. */
+static int host_fails; /* the errno of the calls from now on; 0: they succeed */
+static unsigned interrupted;
+
+ssize_t getrandom(void *buf, size_t len, unsigned flags)
+{
+	if (interrupted && interrupted--) {
+		errno = EINTR;
+		return -1;
+	}
+	if (host_fails) {
+		errno = host_fails;
+		return -1;
+	}
+	return syscall(SYS_getrandom, buf, len, flags);
+}
 
 static void up(struct vdrv *d, bool exact, u64 seed)
 {
@@ -130,13 +151,39 @@ static void odd_requests(void **s)
 	vdrv_down(&d);
 }
 
+/* Without entropy there is no answer: neither zeros nor bytes that were there before. */
+static void no_entropy(void **s)
+{
+	struct vdrv_seg seg;
+	struct vdrv d;
+	u8 buf[600], again[600];
+
+	up(&d, false, 1);
+	memset(buf, 0x5a, sizeof(buf));
+	seg = (struct vdrv_seg){ vdrv_put(&d, buf, sizeof(buf)), sizeof(buf), true };
+	host_fails = EIO;
+	vdrv_add(&d, 0, &seg, 1);
+	vdrv_notify(&d, 0);
+	host_fails = 0;
+	assert_int_equal(vdrv_used_idx(&d, 0), 0);
+	assert_true(vdrv_needs_reset(&d));
+	assert_int_equal(mem_read(d.mem, seg.gpa, again, sizeof(again)), 0);
+	assert_memory_equal(again, buf, sizeof(buf));
+	/* A driver that resets it finds one that works, and a signal is no failure. */
+	vdrv_start(&d, UINT64_MAX, 1, 16);
+	interrupted = 3;
+	draw(&d, buf, sizeof(buf));
+	draw(&d, again, sizeof(again));
+	assert_memory_not_equal(again, buf, sizeof(buf));
+	vdrv_down(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(seeded),
-		cmocka_unit_test(hosts_own),
-		cmocka_unit_test(due_time),
-		cmocka_unit_test(odd_requests),
+		cmocka_unit_test(seeded),     cmocka_unit_test(hosts_own),
+		cmocka_unit_test(due_time),   cmocka_unit_test(odd_requests),
+		cmocka_unit_test(no_entropy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
