@@ -51,6 +51,7 @@ enum {
 	OPT_VIRTIO_CMDLINE,
 	OPT_SERIAL_PORT,
 	OPT_NAME,
+	OPT_NO_SANDBOX,
 	OPT_HELP,
 	OPT_DEVICE, /* + index in vm_dev_kinds; the last */
 };
@@ -128,6 +129,8 @@ static const struct option_def options[] = {
 	  OPT_SERIAL_PORT },
 	{ "name", 0, "NAME",
 	  "what `orrery exec` and `connect` call this VM; default: the process\nnumber", OPT_NAME },
+	{ "no-sandbox", 0, NULL, "keeps all privileges while the guest runs, for debugging Orrery",
+	  OPT_NO_SANDBOX },
 	{ "help", 'h', NULL, "this list", OPT_HELP },
 	{ 0 },
 };
@@ -368,6 +371,9 @@ static int run_option(void *opaque, int id, const char *v, struct err *e)
 	case OPT_NAME:
 		c->name = v;
 		return ctl_check_name(v, e);
+	case OPT_NO_SANDBOX:
+		c->sandbox = false;
+		return 0;
 	default:
 		a->help = true;
 		return 0;
@@ -402,7 +408,9 @@ static int parse(struct run_args *a, int argc, char **argv, struct err *e)
 	struct vm_cfg *c = &a->cfg;
 	int r;
 
-	*c = (struct vm_cfg){ .in_fd = 0, .out_fd = 1, .err_fd = 2, .debug_exit = -1 };
+	*c = (struct vm_cfg){
+		.in_fd = 0, .out_fd = 1, .err_fd = 2, .debug_exit = -1, .sandbox = true
+	};
 	c->devs = &a->devs;
 	fill_options();
 	r = options_parse(all_options, argc, argv, run_option, a, e);

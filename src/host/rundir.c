@@ -78,6 +78,17 @@ static int find(bool make, struct err *e, char ret[DIR_MAX])
 	return r;
 }
 
+int rundir_open(struct err *e)
+{
+	char dir[DIR_MAX];
+	int r = find(true, e, dir), fd;
+
+	if (r < 0)
+		return r;
+	fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? err_sys(e, -errno, "cannot open %s", dir) : fd;
+}
+
 static int lock(const char *dir, struct err *e)
 {
 	char path[DIR_MAX + 8];

@@ -31,6 +31,9 @@ int rundir_enter(const char *name, struct err *e, struct rundir_entry *ret);
 /* Removes the entry. Legal on a zeroed one. */
 void rundir_leave(struct rundir_entry *r);
 
+/* The directory, made if need be: an owned O_PATH descriptor, or an error with message. */
+int rundir_open(struct err *e);
+
 /*
  * Calls @each with every entry whose process lives: its name, process, and a connected blocking
  * descriptor, which is taken by the one that returns true, the last. 0,

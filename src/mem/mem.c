@@ -14,7 +14,9 @@
  *
  * The digest asks /proc/self/pagemap which pages exist (present or swapped). Where that file
  * cannot be read it reads everything, which is slow but gives the same answer, because a page of
- * zeros and a page that does not exist hash alike.
+ * zeros and a page that does not exist hash alike. It is opened with the memory, because a process
+ * that runs a guest opens no files (vm/sandbox). The descriptor tells of the process that opened it,
+ * so a child needs one of its own.
  */
 #include "mem/mem.h"
 
@@ -38,6 +40,8 @@ struct mem {
 	struct mem_region r[MEM_REGIONS_MAX];
 	u8 *host[MEM_REGIONS_MAX]; /* owned mappings, NULL until made */
 	u64 size;
+	int pagemap; /* -1: none */
+	pid_t owner; /* the process that @pagemap tells of */
 	void (*written)(void *opaque, gpa_t gpa, size_t len);
 	void *written_opaque;
 };
@@ -65,6 +69,14 @@ static int check_regions(const struct mem_region *r, unsigned n, struct err *e, 
 	}
 	*ret_size = size;
 	return 0;
+}
+
+/* pagemap counts in host pages; on a host with larger ones everything is read. */
+static int open_pagemap(void)
+{
+	if (sysconf(_SC_PAGESIZE) != (long)GUEST_PAGE_SIZE)
+		return -1;
+	return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 }
 
 /* Maps @r at a host address congruent to its guest address modulo the huge-page size. */
@@ -108,6 +120,8 @@ int mem_new(const struct mem_region *regions, unsigned n, struct err *e, struct 
 		return err_set(e, -ENOMEM, "out of memory");
 	m->n = n;
 	m->size = size;
+	m->pagemap = open_pagemap();
+	m->owner = getpid();
 	memcpy(m->r, regions, n * sizeof(*regions));
 	for (unsigned i = 0; i < n; i++) {
 		r = map_region(&m->r[i], fits_in_huge_pages(size), &m->host[i]);
@@ -131,6 +145,8 @@ void mem_free(struct mem *m)
 	for (unsigned i = 0; i < m->n; i++)
 		if (m->host[i])
 			munmap(m->host[i], m->r[i].size);
+	if (m->pagemap >= 0)
+		close(m->pagemap);
 	free(m);
 }
 
@@ -369,19 +385,19 @@ int mem_digest(struct mem *m, struct err *e, struct mem_digest *ret)
 {
 	XXH3_state_t *h = XXH3_createState();
 	XXH128_hash_t d;
-	int fd = -1;
 
 	if (!h)
 		return err_set(e, -ENOMEM, "out of memory");
 	XXH3_128bits_reset(h);
-	/* pagemap counts in host pages; on a host with larger ones everything is read. */
-	if (sysconf(_SC_PAGESIZE) == (long)GUEST_PAGE_SIZE)
-		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (m->owner != getpid()) {
+		if (m->pagemap >= 0)
+			close(m->pagemap);
+		m->pagemap = open_pagemap();
+		m->owner = getpid();
+	}
 	for (unsigned i = 0; i < m->n; i++)
 		if (!m->r[i].window)
-			digest_region(m, i, fd, h);
-	if (fd >= 0)
-		close(fd);
+			digest_region(m, i, m->pagemap, h);
 	d = XXH3_128bits_digest(h);
 	XXH3_freeState(h);
 	*ret = (struct mem_digest){ .lo = d.low64, .hi = d.high64 };

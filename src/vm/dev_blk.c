@@ -10,6 +10,7 @@
 #include "base/values.h"
 #include "vm/devices.h"
 #include "vm/disk_template.h"
+#include "vm/sandbox.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -356,6 +357,11 @@ static void node_name(unsigned index, char *ret, size_t size)
 		snprintf(ret, size, "/dev/vd%c%c", (char)('a' + index / 26 - 1), last);
 }
 
+static void disk_sandbox(void *dev, struct sandbox *s)
+{
+	sandbox_use(s, SANDBOX_DISK);
+}
+
 static int disk_guest(void *dev, struct buf *out)
 {
 	struct dev_disk *d = dev;
@@ -450,6 +456,7 @@ const struct vm_dev_kind vm_dev_disk = {
 	.open = disk_dev_open,
 	.guest = disk_guest,
 	.needs = disk_needs,
+	.sandbox = disk_sandbox,
 	.create = disk_create,
 	.stats = disk_stats,
 	.free = disk_dev_free,

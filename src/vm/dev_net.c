@@ -11,6 +11,7 @@
 #include "base/values.h"
 #include "dev/virtio_net.h"
 #include "vm/devices.h"
+#include "vm/sandbox.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -458,6 +459,17 @@ static void net_stats(void *dev, void (*line)(void *o, const char *name, u64 val
 
 static const char *const modules[] = { "virtio_net", NULL };
 
+static void net_sandbox(void *dev, struct sandbox *s)
+{
+	static const u32 uses[] = { [USER] = SANDBOX_NET_USER | SANDBOX_STREAM,
+				    [TAP] = SANDBOX_NET_TAP,
+				    [LOOPBACK] = 0,
+				    [PASST] = SANDBOX_STREAM,
+				    [NONE] = 0 };
+
+	sandbox_use(s, uses[((struct net_dev *)dev)->be->id]);
+}
+
 const struct vm_dev_kind vm_dev_net = {
 	.name = "net",
 	.arg = "NETWORK[,OPTION]...",
@@ -475,6 +487,7 @@ const struct vm_dev_kind vm_dev_net = {
 	.parse = net_parse,
 	.open = net_open,
 	.guest = net_guest,
+	.sandbox = net_sandbox,
 	.create = net_create,
 	.stats = net_stats,
 	.free = net_dev_free,

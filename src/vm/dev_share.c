@@ -18,6 +18,7 @@
 #include "host/fuse.h"
 #include "host/sigbus.h"
 #include "vm/devices.h"
+#include "vm/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -254,6 +255,14 @@ static int share_open(void *dev, const struct vm_dev_host *host, struct err *e)
 	return 0;
 }
 
+static void share_sandbox(void *dev, struct sandbox *sandbox)
+{
+	struct share *s = dev;
+
+	sandbox_use(sandbox, SANDBOX_SHARE | (s->ro ? 0 : SANDBOX_SHARE_WRITE));
+	sandbox_path(sandbox, s->fd, s->ro ? SANDBOX_READ : SANDBOX_CHANGE);
+}
+
 static u64 share_window(void *dev)
 {
 	return ((struct share *)dev)->dax;
@@ -382,6 +391,7 @@ const struct vm_dev_kind vm_dev_share = {
 	.open = share_open,
 	.window = share_window,
 	.guest = share_guest,
+	.sandbox = share_sandbox,
 	.create = share_create,
 	.stats = share_stats,
 	.free = share_free,

@@ -20,6 +20,7 @@
 #include "base/values.h"
 #include "base/wire.h"
 #include "host/unixsock.h"
+#include "vm/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -127,6 +128,13 @@ static int vsock_open(void *opaque, const struct vm_dev_host *host, struct err *
 	return 0;
 }
 
+static void vsock_sandbox(void *opaque, struct sandbox *s)
+{
+	const struct vsock_option *o = opaque;
+
+	sandbox_use(s, SANDBOX_STREAM | (o->dir_fd >= 0 ? SANDBOX_UNIX_CONNECT : 0));
+}
+
 /* The directive is not for a kernel without our init; then nobody reads it. */
 static int vsock_guest(void *opaque, struct buf *out)
 {
@@ -190,6 +198,7 @@ const struct vm_dev_kind vm_dev_vsock = {
 	.parse = vsock_parse,
 	.open = vsock_open,
 	.guest = vsock_guest,
+	.sandbox = vsock_sandbox,
 	.create = vsock_create,
 	.stats = vsock_stats,
 	.free = vsock_free,

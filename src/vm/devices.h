@@ -15,6 +15,7 @@
 
 #define VM_DEVS_MAX 32u /* slots of the board */
 
+struct sandbox;
 struct vm_devs;
 
 /* What a device may know of its VM before there is one. */
@@ -66,6 +67,8 @@ struct vm_dev_kind {
 	bool (*root)(void *dev);
 	/* Appends lines for the guest's init to @out (see WIRE_SETUP_FILE). NULL: none. */
 	int (*guest)(void *dev, struct buf *out);
+	/* Says what it will go on doing while the guest runs (vm/sandbox.h). Asked after open. */
+	void (*sandbox)(void *dev, struct sandbox *s); /* NULL: nothing that all do not do */
 	/* Makes the virtio device. The machine owns it, and frees it before this one. */
 	int (*create)(void *dev, const struct vdev_env *env, struct err *e, struct vdev **ret);
 	/* Counters for --stats, a call each. NULL: none. */

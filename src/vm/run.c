@@ -14,6 +14,7 @@
 #include "base/symbols.h"
 #include "vm/ctl.h"
 #include "vm/prepare.h"
+#include "vm/sandbox.h"
 #include "vm/session.h"
 #include "vm/term.h"
 #include "vm/vsock.h"
@@ -316,6 +317,25 @@ static int open_ctl(const struct vm_cfg *cfg, const struct prepared *p, struct s
 	return cfg->name || vm_has_vsock(cfg->devs) ? ctl_new(&cc, e, ret) : 0;
 }
 
+/* Before any thread is started, and before devices have taken what they name. */
+static int new_sandbox(const struct vm_cfg *cfg, const struct prepared *p, struct err *e,
+		       struct sandbox **ret)
+{
+	struct sandbox_cfg bc = { .devs = cfg->devs,
+				  .err_fd = cfg->err_fd,
+				  .verbose = cfg->verbose };
+
+	if (!cfg->sandbox)
+		return 0;
+	if (cfg->engine != VM_ENGINE_KVM)
+		bc.uses |= SANDBOX_SOFT;
+	if (cfg->engine != VM_ENGINE_SOFT && p->real_clock)
+		bc.uses |= SANDBOX_KVM;
+	if (cfg->name || vm_has_vsock(cfg->devs))
+		bc.uses |= SANDBOX_CTL | SANDBOX_STREAM;
+	return sandbox_new(&bc, e, ret);
+}
+
 /* From the prepared parts to the end, with the terminal as it was afterwards. */
 static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 begun,
 			struct err *e, struct vm_result *r)
@@ -339,10 +359,13 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 	struct session *s = NULL;
 	struct machine *m = NULL;
 	struct traces traces = { 0 };
+	struct sandbox *sandbox = NULL;
 	struct ctl *ctl = NULL;
 	enum engine_exit why;
 	int rc = open_console(cfg, e, &sc.console_fd);
 
+	if (rc == 0)
+		rc = new_sandbox(cfg, p, e, &sandbox);
 	if (rc == 0)
 		rc = session_new(&sc, e, &s);
 	if (rc == 0)
@@ -355,6 +378,8 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 		rc = term_raw(cfg->in_fd, e);
 	if (rc < 0)
 		goto out;
+	/* Everything is open: from here on the guest decides what happens. */
+	sandbox_enter(sandbox);
 	r->prepare_ns = now_ns() - begun;
 	begun = now_ns();
 	why = session_run(s, m);
@@ -376,6 +401,7 @@ out:
 	ctl_free(ctl);
 	session_free(s);
 	close_traces(&traces);
+	sandbox_free(sandbox);
 	if (sc.console_fd >= 0)
 		close(sc.console_fd);
 	return rc;

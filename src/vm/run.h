@@ -67,6 +67,8 @@ struct vm_cfg {
 	s64 rtc_base;	/* Unix time; without: fixed, or the host's under the real clock */
 	int debug_exit; /* port, or -1 */
 	bool digest;
+	/* The process gives up what the guest does not need, for good (vm/sandbox.h). */
+	bool sandbox;
 };
 
 /* How a run ended. */
