@@ -199,6 +199,112 @@ static void guest_connects(void **s)
 	rig_down(&r);
 }
 
+/* Whoever is answered may call again at once, and give up another call. */
+struct again {
+	struct vsock_call call, other;
+	struct rig *r;
+	int fd;
+	unsigned n;
+};
+
+static void on_again(struct vsock_call *c, int r)
+{
+	struct again *a = container_of(c, struct again, call);
+
+	if (a->n++ >= 3)
+		return;
+	virtio_vsock_hang_up(&a->other);
+	a->fd = rig_call(a->r, PORT + a->n, &a->call, NULL);
+}
+
+/* One's RST and another's REQUEST, in any order; the latter's port on the host. */
+static u32 end_and_beginning(struct rig *r, u32 ended, u32 begun)
+{
+	struct packet a, b, *rst;
+
+	assert_true(rig_take(r, &a) && rig_take(r, &b));
+	rst = a.h.op == OP_RST ? &a : &b;
+	assert_int_equal(rst->h.op, OP_RST);
+	assert_int_equal(rst->h.dst_port, ended);
+	rst = rst == &a ? &b : &a;
+	assert_int_equal(rst->h.op, OP_REQUEST);
+	assert_int_equal(rst->h.dst_port, begun);
+	return rst->h.src_port;
+}
+
+static void calls_from_answers(void **s)
+{
+	struct again a = { .call.answered = on_again };
+	struct packet k;
+	struct peer p;
+	struct rig r;
+	int fd[4], other;
+
+	rig_up(&r);
+	rig_give(&r, 16, RIG_BUF);
+	a.r = &r;
+	fd[0] = rig_call(&r, PORT, &a.call, &p);
+	other = rig_call(&r, 99, &a.other, NULL);
+	rig_expect(&r, OP_REQUEST, &k);
+	/* Accepted, refused, and gone on the host. */
+	p.alloc = PLENTY;
+	rig_send(&r, &p, OP_RESPONSE, 0, NULL, 0);
+	fd[1] = a.fd;
+	p.host_port = end_and_beginning(&r, 99, PORT + 1);
+	rig_send(&r, &(struct peer){ p.host_port, PORT + 1, 0, 0 }, OP_RST, 0, NULL, 0);
+	fd[2] = a.fd;
+	rig_expect(&r, OP_REQUEST, &k);
+	close(fd[2]);
+	rig_host(&r);
+	fd[3] = a.fd;
+	assert_int_equal(a.n, 3);
+	end_and_beginning(&r, PORT + 2, PORT + 3);
+	rig_down(&r); /* answers the last one */
+	assert_int_equal(a.n, 4);
+	close(fd[0]);
+	close(fd[1]);
+	close(fd[3]);
+	close(other);
+}
+
+/* A buffer taken for bytes that are not there goes back into the ring. */
+static void buffers_go_back(void **s)
+{
+	static u8 data[RIG_BUF];
+	const u32 full = RIG_BUF - sizeof(struct virtio_vsock_hdr);
+	struct packet k;
+	struct peer p;
+	struct rig r;
+	struct vq *rx;
+	int fd;
+
+	rig_up(&r);
+	rx = vdev_queue(r.d.v, 0);
+	rig_give(&r, 10, RIG_BUF);
+	fd = rig_connect(&r, PORT, PLENTY, &p);
+	assert_int_equal(vq_available(rx), 9);
+	/* As much as a buffer holds: it is looked for more. */
+	assert_int_equal(write(fd, data, full), full);
+	rig_host(&r);
+	rig_expect(&r, OP_RW, &k);
+	assert_int_equal(k.h.len, full);
+	assert_int_equal(vq_available(rx), 8);
+	assert_int_equal(vq_in_flight(rx), 0);
+	/* Fewer, and then the end. */
+	assert_int_equal(write(fd, data, 7), 7);
+	rig_host(&r);
+	rig_expect(&r, OP_RW, &k);
+	assert_int_equal(vq_available(rx), 7);
+	shutdown(fd, SHUT_WR);
+	rig_host(&r);
+	rig_expect(&r, OP_SHUTDOWN, &k);
+	assert_false(rig_take(&r, &k));
+	assert_int_equal(vq_available(rx), 6);
+	assert_int_equal(vq_in_flight(rx), 0);
+	close(fd);
+	rig_down(&r);
+}
+
 /* --- the end ---------------------------------------------------------------------------------- */
 
 static void half_close_by_the_host(void **s)
@@ -643,6 +749,8 @@ int main(void)
 		cmocka_unit_test(before_the_driver),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(guest_connects),
+		cmocka_unit_test(calls_from_answers),
+		cmocka_unit_test(buffers_go_back),
 		cmocka_unit_test(half_close_by_the_host),
 		cmocka_unit_test(half_close_by_the_guest),
 		cmocka_unit_test(close_by_the_guest),

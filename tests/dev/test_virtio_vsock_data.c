@@ -5,10 +5,12 @@
 #include "vsock_rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -232,12 +234,53 @@ static void one_interrupt(void **s)
 	rig_down(&r);
 }
 
+/* The device's end: one that blocks, the last number there is, one that cannot be waited for. */
+static void odd_descriptors(void **s)
+{
+	static u8 chunk[30000];
+	struct peer p = { 77, 5000, PLENTY, 0 };
+	struct rlimit lim;
+	struct packet k;
+	struct rig r;
+	int pair[2], small = 4096;
+	ssize_t n;
+
+	rig_up(&r);
+	rig_give(&r, 32, RIG_BUF);
+	getrlimit(RLIMIT_NOFILE, &lim);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	r.give = fcntl(pair[0], F_DUPFD_CLOEXEC, (int)MIN(lim.rlim_cur, (rlim_t)1 << 16) - 1);
+	assert_true(r.give > pair[1]);
+	close(pair[0]);
+	rig_send(&r, &p, OP_REQUEST, 0, NULL, 0);
+	rig_expect(&r, OP_RESPONSE, &k);
+	/* Would it wait for the reader here, this would never end. */
+	for (unsigned i = 0; i < 4; i++)
+		rig_send(&r, &p, OP_RW, 0, chunk, sizeof(chunk));
+	for (size_t got = 0; got < 4 * sizeof(chunk); got += (size_t)n) {
+		n = recv(pair[1], chunk, sizeof(chunk), MSG_DONTWAIT);
+		assert_true(n > 0);
+		rig_host(&r);
+	}
+	close(pair[1]);
+	rig_host(&r);
+	while (rig_take(&r, &k))
+		;
+	p.guest_port++;
+	r.give = open("/dev/null", O_RDWR | O_CLOEXEC);
+	rig_send(&r, &p, OP_REQUEST, 0, NULL, 0);
+	rig_expect(&r, OP_RST, &k);
+	assert_int_equal(fcntl(r.give, F_GETFD), -1); /* taken, and closed */
+	rig_down(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(much_to_the_guest), cmocka_unit_test(much_to_the_host),
 		cmocka_unit_test(beyond_the_room),   cmocka_unit_test(credit_from_the_guest),
-		cmocka_unit_test(one_interrupt),
+		cmocka_unit_test(one_interrupt),     cmocka_unit_test(odd_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
