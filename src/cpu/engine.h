@@ -48,12 +48,19 @@ struct engine_debug {
 		u8 len;	  /* 1, 2, 4 or 8, aligned; 1 for ENGINE_BREAK_EXEC */
 	} at[ENGINE_BREAKS_MAX];
 	int step; /* this vCPU executes one instruction, the others none; -1: not */
+	/*
+	 * More linear addresses where execution stops, as many as one likes; copied. Engines whose only
+	 * means are debug registers say -ENOSPC.
+	 */
+	const u64 *exec;
+	unsigned n_exec;
 };
 
 struct engine_debug_event {
 	enum { ENGINE_ON_INT3, ENGINE_ON_BREAK, ENGINE_ON_STEP } what;
 	unsigned cpu;
-	unsigned index; /* ENGINE_ON_BREAK: of engine_debug.at */
+	/* ENGINE_ON_BREAK: of engine_debug.at; or ENGINE_BREAKS_MAX: one of engine_debug.exec */
+	unsigned index;
 };
 
 /* --- the engine ------------------------------------------------------------------------------- */

@@ -299,40 +299,110 @@ static u64 plan_turn(struct soft *s)
 	return MIN(n, s->limit - s->insns);
 }
 
-/* One turn of vCPU @i. Returns as vcpu_run. */
-static int turn(struct soft *s, unsigned i)
+static void turn_begin(struct soft *s, unsigned i)
 {
 	struct vcpu *v = s->cpu[i];
-	int r;
 
 	s->stat.turns++;
 	s->rate = (u64)s->cfg.mips * s->n_busy;
 	s->running = i;
 	v->end_turn = false;
 	v->pause = false;
-	u64 plan = plan_turn(s);
-	v->start = v->budget = (s64)plan;
+	s->plan = plan_turn(s);
+	v->start = v->budget = (s64)s->plan;
 	s->in_turn = true;
-	r = vcpu_run(v);
-	s->in_turn = false;
+}
 
+static void turn_end(struct soft *s)
+{
+	struct vcpu *v = s->cpu[s->running];
 	u64 used = (u64)(v->start - v->budget);
+
+	s->in_turn = false;
 	s->insns += used;
 	v->total += used;
 	v->start = v->budget = 0;
 	if (v->pause && s->cfg.clock == SOFT_CLOCK_VIRTUAL) {
 		/* Time that nothing executed in: to the end of a usual turn, never past a timer. */
 		u64 slice = MAX((u64)s->cfg.mips * TURN_NS / 1000, 1ull);
-		used = MIN(plan, (used / slice + 1) * slice);
+		used = MIN(s->plan, (used / slice + 1) * slice);
 	}
 	s->now_ps += used_ps(s, used);
 	soft_update_busy(s, v);
 	gclock_run(&s->clk, soft_now(s));
-	return r;
+	s->next = s->running + 1;
+	/* Now and then somebody else is next, so that seeds explore other orders. */
+	if (s->n_busy > 2) {
+		u64 x = rng_next(&s->order_rng);
+		if ((x & 7) == 0)
+			s->next = (unsigned)((x >> 8) % s->cfg.ncpus);
+	}
+}
+
+/*
+ * A debugger's stop in the middle of a turn leaves the turn open, to be gone on with: then no breakpoint
+ * changes what the guest does, or when.
+ */
+static bool stopped_for_debug(const struct soft *s)
+{
+	return s->stop && s->why == ENGINE_DEBUG;
+}
+
+void soft_turn_until_timer(struct soft *s)
+{
+	struct vcpu *v = s->cpu[s->running];
+	s64 used = v->start - v->budget;
+	u64 until = insns_until(s, gclock_next(&s->clk));
+
+	if (s->cfg.clock == SOFT_CLOCK_VIRTUAL && until < (u64)v->start) {
+		v->start = MAX((s64)until, used);
+		v->budget = v->start - used;
+	}
+}
+
+/*
+ * One instruction of the vCPU that the debugger names, as part of its turn if that is under way.
+ * Interrupts wait meanwhile (take_events). One that is halted stays where it is.
+ */
+static enum engine_exit step(struct soft *s)
+{
+	unsigned i = (unsigned)s->dbg.step;
+	struct vcpu *v = s->cpu[i];
+	s64 rest;
+	int r;
+
+	s->dbg.event = (struct engine_debug_event){ .what = ENGINE_ON_STEP, .cpu = i };
+	if (v->c.halted || v->c.wait_sipi)
+		return ENGINE_DEBUG;
+	if (s->in_turn && (s->running != i || v->end_turn || v->budget <= 0))
+		turn_end(s);
+	if (!s->in_turn)
+		turn_begin(s, i);
+	rest = v->budget - 1;
+	v->start -= rest;
+	v->budget = 1;
+	r = vcpu_run(v);
+	v->start += rest;
+	v->budget += rest;
+	soft_turn_until_timer(s);
+	if (r != X86_SHUTDOWN && (!s->stop || stopped_for_debug(s)))
+		return ENGINE_DEBUG;
+	turn_end(s);
+	return r == X86_SHUTDOWN ? ENGINE_TRIPLE : s->why;
 }
 
 static enum engine_exit run(struct soft *s, void (*poll)(void *opaque), void *opaque)
 {
+	int r;
+
+	while (s->in_turn) { /* left open by a debugger's stop */
+		r = vcpu_run(s->cpu[s->running]);
+		if (r != X86_SHUTDOWN && stopped_for_debug(s))
+			return ENGINE_DEBUG;
+		turn_end(s);
+		if (r == X86_SHUTDOWN)
+			return ENGINE_TRIPLE;
+	}
 	for (;;) {
 		if (atomic_load_explicit(&s->kicked, memory_order_relaxed)) {
 			atomic_store(&s->kicked, 0);
@@ -349,15 +419,13 @@ static enum engine_exit run(struct soft *s, void (*poll)(void *opaque), void *op
 				return ENGINE_DEADLOCK;
 			continue;
 		}
-		if (turn(s, i) == X86_SHUTDOWN)
+		turn_begin(s, i);
+		r = vcpu_run(s->cpu[i]);
+		if (r != X86_SHUTDOWN && stopped_for_debug(s))
+			return ENGINE_DEBUG;
+		turn_end(s);
+		if (r == X86_SHUTDOWN)
 			return ENGINE_TRIPLE;
-		s->next = i + 1;
-		/* Now and then somebody else is next, so that seeds explore other orders. */
-		if (s->n_busy > 2) {
-			u64 x = rng_next(&s->order_rng);
-			if ((x & 7) == 0)
-				s->next = (unsigned)((x >> 8) % s->cfg.ncpus);
-		}
 	}
 }
 
@@ -369,7 +437,7 @@ enum engine_exit soft_run(struct soft *s, void (*poll)(void *opaque), void *opaq
 	/* Guest time stands still while nobody runs the guest. */
 	s->real_base += s->real_stood ? host_ns() - s->real_stood : 0;
 	s->real_stood = 0;
-	why = run(s, poll, opaque);
+	why = s->dbg.step >= 0 ? step(s) : run(s, poll, opaque);
 	s->real_stood = host_ns();
 	return why;
 }
@@ -385,9 +453,11 @@ void soft_kick(struct soft *s)
 
 void soft_stop(struct soft *s, enum engine_exit why)
 {
+	if (s->stop && why == ENGINE_DEBUG) /* what ends the run counts */
+		return;
 	s->stop = true;
 	s->why = why;
-	if (s->in_turn)
+	if (s->in_turn && why != ENGINE_DEBUG)
 		s->cpu[s->running]->end_turn = true;
 }
 
@@ -461,6 +531,7 @@ int soft_new(const struct soft_cfg *cfg, struct err *e, struct soft **ret)
 		return err_set(e, -ENOMEM, "soft engine: out of memory for %u vCPUs", cfg->ncpus);
 	}
 	gclock_init(&s->clk, clk_read, clk_sooner, s);
+	debug_init(s);
 	rng_seed(&s->order_rng, cfg->seed);
 	rng_seed(&s->guest_rng, cfg->seed ^ 0x6f7272657279ull);
 	s->rate = cfg->mips;
@@ -481,6 +552,7 @@ void soft_free(struct soft *s)
 		blocks_flush_all(s);
 	for (unsigned i = 0; s->cpu && i < s->cfg.ncpus; i++)
 		vcpu_free(s->cpu[i]);
+	debug_fini(s);
 	gclock_fini(&s->clk);
 	jit_free(s->jit);
 	vec_free(s->vec);
@@ -571,8 +643,13 @@ void soft_digest(struct soft *s, void (*add)(void *h, const void *p, size_t n), 
 		if (c->xcr0_allowed & XCR0_AVX)
 			add(h, c->x.ymmh, sizeof(c->x.ymmh));
 	}
-	add(h, &s->now_ps, sizeof(s->now_ps));
-	add(h, &s->insns, sizeof(s->insns));
+	/* With what of a turn that a debugger's stop left open is over. */
+	const struct vcpu *v = s->cpu[s->running];
+	u64 used = s->in_turn ? (u64)(v->start - v->budget) : 0;
+	u64 now = s->now_ps + used_ps(s, used), insns = s->insns + used;
+
+	add(h, &now, sizeof(now));
+	add(h, &insns, sizeof(insns));
 }
 
 /* All that stands for guest code in some form, with the tables that find it; not malloc's overhead. */
@@ -694,6 +771,18 @@ static void op_stats(void *o, void (*line)(void *l, const char *name, u64 val), 
 	soft_stats(o, line, l);
 }
 
+static int op_debug(void *o, const struct engine_debug *d)
+{
+	return debug_set(o, d);
+}
+
+static struct engine_debug_event op_debug_event(void *o)
+{
+	const struct soft *s = o;
+
+	return s->dbg.event;
+}
+
 struct engine soft_engine(struct soft *s)
 {
 	static const struct engine_ops ops = {
@@ -708,6 +797,8 @@ struct engine soft_engine(struct soft *s)
 		.cpu_changed = op_cpu_changed,
 		.digest = op_digest,
 		.stats = op_stats,
+		.debug = op_debug,
+		.debug_event = op_debug_event,
 	};
 
 	return (struct engine){ &ops, s };

@@ -151,6 +151,22 @@ void blocks_flush_all(struct soft *s)
 	blocks_reap(s);
 }
 
+void blocks_drop_over(struct soft *s, const u64 *offsets)
+{
+	for (u32 h = 0; h < 1u << BLOCK_HASH_BITS; h++) {
+		struct block *b = s->hash[h], *next;
+		for (; b; b = next) {
+			bool over = false;
+			next = b->hash_next;
+			for (u64 a = b->gpa; a < b->gpa + b->len && !over; a++)
+				over = offsets[(a & 0xfff) >> 6] >> (a & 63) & 1;
+			if (over)
+				block_drop(s, b);
+		}
+	}
+	blocks_reap(s);
+}
+
 /* Drops blocks of @n chains from @first on. @all: those that are host code too. */
 static u64 sweep(struct soft *s, u32 first, u32 *n, bool all)
 {
@@ -223,6 +239,16 @@ static struct block *block_make(struct vcpu *v, gpa_t g)
 			op_fallthrough(&ops[nops++], &ops[0]);
 	}
 
+	if (unlikely(s->dbg.n_exec) && !g2) {
+		unsigned k = debug_block_end(s, g, ops, n);
+		if (k < n) {
+			n = k;
+			len = ops[k].ip;
+			nops = k + 1;
+			op_fallthrough(&ops[k], &ops[k - 1]);
+		}
+	}
+
 	u32 bytes = (u32)(sizeof(struct block) + nops * sizeof(struct op));
 	if (s->block_bytes >= s->block_max)
 		make_room(s);
@@ -247,6 +273,10 @@ static struct block *block_make(struct vcpu *v, gpa_t g)
 	b->fn0 = b->ops[0].fn;
 	if (s->jit)
 		jit_watch(s->jit, b);
+	if (unlikely(s->dbg.n_exec) && debug_stops_at(s, g)) {
+		b->stops = b->refused = true;
+		b->ops[0].fn = op_break;
+	}
 
 	struct block **h = &s->hash[hash_of(g, b->mode)];
 	b->hash_next = *h;

@@ -167,6 +167,8 @@ static int take_events(struct vcpu *v)
 	struct soft *s = v->s;
 	struct x86_cpu *c = &v->c;
 
+	if (unlikely(s->dbg.step >= 0)) /* they wait while a debugger steps */
+		return 0;
 	v->attn = false;
 	if (c->wait_sipi)
 		return 0;
@@ -300,6 +302,8 @@ int vcpu_run(struct vcpu *v)
 			}
 		}
 		v->resume = NULL;
+		if (unlikely(b->stops) && k == 0 && !v->alone && debug_stop_here(v))
+			return 0;
 		if (unlikely(v->stepping || c->shadow)) {
 			v->alone = true;
 			r = step(v, b, base, k);

@@ -81,6 +81,11 @@ static int sys_int3(struct vcpu *v, const struct op *op)
 			return SYS_JUMPED;
 		}
 	}
+	if (unlikely(v->s->dbg.int3)) {
+		v->c.rip = op_rip(v, op);
+		if (debug_int3(v))
+			return SYS_JUMPED;
+	}
 	return soft_int(v, op, X86_BP, X86_EV_SOFT);
 }
 

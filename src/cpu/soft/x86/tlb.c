@@ -16,6 +16,9 @@
  * Pages with decoded code: writes to them come here, drop the blocks they hit, and go on. If the
  * running block itself is hit, the instruction runs alone (see vcpu.h) so that the rest of the
  * stale block is not executed.
+ *
+ * Pages in which a debugger watches something have entries whose tags no access matches; what the tag
+ * would be is the watched place's page. So they are walked no more often than without a debugger.
  */
 #include "cpu/soft/x86/vcpu.h"
 
@@ -49,6 +52,73 @@ static void entry_clear(struct tlb *t, struct tlb_entry *e)
 	e->rtag = e->wtag = TLB_NONE(e - t->e);
 	e->meta &= TLB_LISTED(0) | TLB_LISTED(1);
 }
+
+/* --- pages in which a debugger watches something -------------------------------------------------- */
+
+static u64 watched_page(const struct vcpu *v, const struct tlb_entry *e)
+{
+	return v->s->dbg.at[(e->meta >> TLB_WATCH_SHIFT) & (ENGINE_BREAKS_MAX - 1)].addr &
+	       PAGE_MASK;
+}
+
+static bool watched(const struct vcpu *v, const struct tlb_entry *e, u64 a)
+{
+	return unlikely(e->meta & TLB_WATCHED) && watched_page(v, e) == (a & PAGE_MASK);
+}
+
+/* Whether @e is the translation of @a, for reading, for writing. */
+static bool hit_rd(const struct vcpu *v, const struct tlb_entry *e, u64 a)
+{
+	return e->rtag == (a & PAGE_MASK) || watched(v, e, a);
+}
+
+static bool hit_wr(const struct vcpu *v, const struct tlb_entry *e, u64 a)
+{
+	return e->wtag == (a & PAGE_MASK) ||
+	       (watched(v, e, a) && (e->meta & TLB_W) && !page_has_code(v->s, e->meta & PAGE_MASK));
+}
+
+static void entry_watch(const struct soft *s, struct tlb *t, struct tlb_entry *e)
+{
+	for (unsigned i = 0; i < s->dbg.n_at; i++) {
+		if (s->dbg.at[i].kind == ENGINE_BREAK_EXEC ||
+		    e->rtag != (s->dbg.at[i].addr & PAGE_MASK))
+			continue;
+		e->rtag = e->wtag = TLB_NONE(e - t->e);
+		e->meta |= TLB_WATCHED | (u64)i << TLB_WATCH_SHIFT;
+		return;
+	}
+}
+
+static void entry_unwatch(const struct vcpu *v, struct tlb_entry *e)
+{
+	u64 page = watched_page(v, e);
+
+	if (!(e->meta & TLB_WATCHED))
+		return;
+	if (hit_wr(v, e, page))
+		e->wtag = page;
+	e->rtag = page;
+	e->meta &= ~(TLB_WATCHED | (u64)(ENGINE_BREAKS_MAX - 1) << TLB_WATCH_SHIFT);
+}
+
+void tlb_watch(struct soft *s)
+{
+	for (unsigned i = 0; i < s->cfg.ncpus; i++)
+		for (int k = 0; k < TLB_KINDS; k++)
+			for (u32 j = 0; j < TLB_SIZE; j++)
+				entry_watch(s, s->cpu[i]->tlbs[k], &s->cpu[i]->tlbs[k]->e[j]);
+}
+
+void tlb_unwatch(struct soft *s)
+{
+	for (unsigned i = 0; i < s->cfg.ncpus; i++)
+		for (int k = 0; k < TLB_KINDS; k++)
+			for (u32 j = 0; j < TLB_SIZE; j++)
+				entry_unwatch(s->cpu[i], &s->cpu[i]->tlbs[k]->e[j]);
+}
+
+/* --- flushing ------------------------------------------------------------------------------------- */
 
 static void list_flush(struct tlb *t, bool global, bool keep_global)
 {
@@ -101,16 +171,25 @@ void tlb_flush_nonglobal(struct vcpu *v)
 		jc_flush(v, 1);
 }
 
+/* It stays in `used`. */
+static void entry_drop(struct tlb *t, struct tlb_entry *e)
+{
+	e->rtag = e->wtag = TLB_NONE(e - t->e);
+	e->meta &= ~TLB_WATCHED;
+}
+
 /* Drops the pieces of large pages that @a may lie in. */
-static void large_drop(struct tlb *t, bool global, u64 a)
+static void large_drop(const struct vcpu *v, struct tlb *t, bool global, u64 a)
 {
 	for (u32 i = 0; i < t->n_used[global]; i++) {
 		struct tlb_entry *e = &t->e[t->used[global][i]];
 		u64 none = TLB_NONE(e - t->e);
 		u64 tag = e->rtag != none ? e->rtag : e->wtag;
+		if (unlikely(e->meta & TLB_WATCHED))
+			tag = watched_page(v, e);
 		if (((e->meta & TLB_2M) && (tag >> 21) == (a >> 21)) ||
 		    ((e->meta & TLB_1G) && (tag >> 30) == (a >> 30)))
-			e->rtag = e->wtag = none; /* stays in `used` */
+			entry_drop(t, e);
 	}
 }
 
@@ -120,11 +199,11 @@ void tlb_flush_page(struct vcpu *v, u64 a)
 		struct tlb *t = v->tlbs[k];
 		struct tlb_entry *e = &t->e[tlb_index(a)];
 		if (((t->large2m >> hash2m(a)) & 1) || ((t->large1g >> hash1g(a)) & 1)) {
-			large_drop(t, false, a);
-			large_drop(t, true, a);
+			large_drop(v, t, false, a);
+			large_drop(v, t, true, a);
 		}
-		if (e->rtag == (a & PAGE_MASK) || e->wtag == (a & PAGE_MASK))
-			e->rtag = e->wtag = TLB_NONE(e - t->e); /* stays in `used` */
+		if (hit_rd(v, e, a) || e->wtag == (a & PAGE_MASK))
+			entry_drop(t, e);
 	}
 	u32 h = (u32)(a >> 12) & 1023;
 	if ((v->exec_bloom[h >> 6] >> (h & 63) & 1) || ((v->exec_2m >> hash2m(a)) & 1) ||
@@ -181,6 +260,8 @@ static void fill(struct vcpu *v, u64 a, enum tlb_kind kind, const struct x86_wal
 		t->large1g |= 1ull << hash1g(a);
 	e->rtag = a & PAGE_MASK;
 	e->wtag = writable && !page_has_code(v->s, page) ? a & PAGE_MASK : TLB_NONE(slot);
+	if (unlikely(v->s->dbg.n_watch))
+		entry_watch(v->s, t, e);
 }
 
 static int translate(struct vcpu *v, u64 a, bool write, bool user, bool implicit, gpa_t *ret)
@@ -191,7 +272,7 @@ static int translate(struct vcpu *v, u64 a, bool write, bool user, bool implicit
 	int r;
 
 	/* A write that is here for the page's code alone is translated already. */
-	if (write && e->rtag == (a & PAGE_MASK) && (e->meta & TLB_W)) {
+	if (write && hit_rd(v, e, a) && (e->meta & TLB_W)) {
 		*ret = (e->meta & PAGE_MASK) | (a & 0xfff);
 		return 0;
 	}
@@ -214,6 +295,8 @@ void *tlb_enter(struct vcpu *v, u64 a, unsigned n, bool write)
 		return NULL;
 	return write ? tlb_wr(v, a, n) : tlb_rd(v, a, n);
 }
+
+enum lin_status { LIN_OK = 0, LIN_FAULT = X86_FAULT, LIN_ALONE = 3 };
 
 /*
  * What #AC asks of an operand of @n bytes (SDM vol. 3, table 6-7): 10-byte x87 operands count as 8,
@@ -252,6 +335,11 @@ static int check_data(struct vcpu *v, u64 a, unsigned n, bool write, bool user)
 		return x86_fault_err(&v->c, X86_AC_EXC, 0);
 	if (unlikely(v->c.dr7 & 0xff))
 		v->data_break |= x86_dr_match(&v->c, a, n, write ? X86_WRITE : X86_READ);
+	if (unlikely(v->s->dbg.n_watch) && debug_watches(v->s, a, n, write)) {
+		if (!v->alone && v->cur) /* so that it is the last that is executed */
+			return LIN_ALONE;
+		debug_stop_behind(v, a, n, write);
+	}
 	return 0;
 }
 
@@ -259,8 +347,6 @@ static bool write_hits_running(struct vcpu *v, gpa_t g, unsigned n)
 {
 	return !v->alone && v->cur && block_overlaps(v->cur, g, n);
 }
-
-enum lin_status { LIN_OK = 0, LIN_FAULT = X86_FAULT, LIN_ALONE = 3 };
 
 /* The largest naturally aligned power of two that an access of @n bytes at @g can begin with. */
 static unsigned piece(gpa_t g, unsigned n)
@@ -278,7 +364,7 @@ static int page_ld(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, 
 	gpa_t g;
 	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[tlb_index(a)];
 
-	if (e->rtag == (a & PAGE_MASK)) {
+	if (hit_rd(v, e, a)) {
 		memcpy(dst, e->host + (a & 0xfff), n);
 		return 0;
 	}
@@ -308,7 +394,7 @@ static int page_st(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, 
 	gpa_t g;
 	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[tlb_index(a)];
 
-	if (e->wtag == (a & PAGE_MASK)) {
+	if (hit_wr(v, e, a)) {
 		memcpy(e->host + (a & 0xfff), src, n);
 		return 0;
 	}
@@ -361,7 +447,7 @@ static int probe_wr(struct vcpu *v, u64 a, bool user, bool implicit)
 	gpa_t g;
 	struct tlb_entry *e = &v->tlbs[kind_of(v, user, implicit)]->e[tlb_index(a)];
 
-	return e->wtag == (a & PAGE_MASK) ? 0 : translate(v, a, true, user, implicit, &g);
+	return hit_wr(v, e, a) ? 0 : translate(v, a, true, user, implicit, &g);
 }
 
 static int lin_st_any(struct vcpu *v, u64 a, unsigned n, bool user, bool implicit, const u8 *src)
@@ -449,7 +535,7 @@ attr_noinline void *mem_ref(struct vcpu *v, const struct op *op, u64 a, unsigned
 		leave(v, op, r);
 	if (in_page(a, n) == n) {
 		struct tlb_entry *e = &v->tlbs[kind_of(v, user, false)]->e[tlb_index(a)];
-		if ((write ? e->wtag : e->rtag) == (a & PAGE_MASK))
+		if (write ? hit_wr(v, e, a) : hit_rd(v, e, a))
 			return e->host + (a & 0xfff);
 		gpa_t g;
 		r = translate(v, a, write, user, false, &g);

@@ -107,7 +107,8 @@ struct block {
 	u8 mode;      /* enum code_mode */
 	bool jc_many; /* known under more than one RIP */
 	bool dead;
-	bool refused; /* the translator cannot do anything with it */
+	bool refused; /* the translator cannot do anything with it, or must not */
+	bool stops;   /* a debugger may want to stop where it begins */
 	u32 heat;     /* executions before it was translated */
 	op_fn fn0; /* the first instruction's own handler: ops[0].fn counts or enters host code */
 	struct region *region; /* the host code that it is part of, or NULL */
@@ -140,6 +141,9 @@ struct tlb_entry {
 #define TLB_2M 2ull
 #define TLB_1G 4ull
 #define TLB_W 16ull /* may be written, and is dirty, whether or not it holds code */
+/* A debugger watches place number WATCH_OF of the page: no tag is there, so that accesses take the slow way. */
+#define TLB_WATCHED 128ull
+#define TLB_WATCH_SHIFT 8
 #define TLB_LISTED(global) (32ull << (global)) /* the slot is in this list of struct tlb */
 
 enum tlb_kind { TLB_KERNEL, TLB_KERNEL_AC, TLB_USER, TLB_KINDS };
@@ -331,6 +335,9 @@ void tlb_flush_page(struct vcpu *v, u64 a);
 /* Page @gpa now holds decoded code: no vCPU may have it for writing. */
 void tlb_protect_code(struct soft *s, gpa_t gpa);
 void jc_flush(struct vcpu *v, unsigned half);
+/* Keeps the pages of soft_debug's places out of the fast paths; makes them pages like others again. */
+void tlb_watch(struct soft *s);
+void tlb_unwatch(struct soft *s);
 
 /* --- block.c ------------------------------------------------------------------------------- */
 
@@ -345,6 +352,8 @@ bool page_has_code(const struct soft *s, gpa_t gpa);
 /* Frees dropped blocks; call when no handler runs. */
 void blocks_reap(struct soft *s);
 void blocks_flush_all(struct soft *s);
+/* Drops blocks with a byte at an offset in its page that has its bit set in @offsets (4096 bits). */
+void blocks_drop_over(struct soft *s, const u64 *offsets);
 
 /* --- compile.c ----------------------------------------------------------------------------- */
 
