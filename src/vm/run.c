@@ -327,10 +327,7 @@ static int new_sandbox(const struct vm_cfg *cfg, const struct prepared *p, struc
 
 	if (!cfg->sandbox)
 		return 0;
-	if (cfg->engine != VM_ENGINE_KVM)
-		bc.uses |= SANDBOX_SOFT;
-	if (cfg->engine != VM_ENGINE_SOFT && p->real_clock)
-		bc.uses |= SANDBOX_KVM;
+	bc.uses = p->kvm ? SANDBOX_KVM : SANDBOX_SOFT;
 	if (cfg->name || vm_has_vsock(cfg->devs))
 		bc.uses |= SANDBOX_CTL | SANDBOX_STREAM;
 	return sandbox_new(&bc, e, ret);

@@ -140,6 +140,7 @@ static const struct call table[] = {
 	{ SCMP_SYS(clone), DEVICES, { ARG(0, THREAD_FLAGS, THREAD_FLAGS) }, 1 },
 	{ SCMP_SYS(clone3), DEVICES, .error = ENOSYS },
 	{ SCMP_SYS(set_robust_list), DEVICES },
+	{ SCMP_SYS(sched_setaffinity), DEVICES }, /* thread_attr: on the service CPUs */
 	{ SCMP_SYS(rseq), DEVICES },
 	/* For them to enter their own sandbox. */
 	{ SCMP_SYS(seccomp), DEVICES },
@@ -203,6 +204,9 @@ static const struct call table[] = {
 	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_RESET_DIRTY_RINGS) }, 1 },
 	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_GET_STATS_FD) }, 1 },
 	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_CHECK_EXTENSION) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_HAS_DEVICE_ATTR) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_GET_DEVICE_ATTR) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_SET_DEVICE_ATTR) }, 1 },
 
 	/* --- sockets that are connected already --- */
 	{ SCMP_SYS(recvfrom), SANDBOX_STREAM },
