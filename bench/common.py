@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 PACKAGE = "linux-image-6.12-cloud-amd64"
 APPEND = "console=ttyS0 panic=-1 quiet"
+os.environ.setdefault("ORRERY_ENGINE", "soft")  # the peer is QEMU's TCG
 
 
 def cached_kernel():

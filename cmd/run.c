@@ -52,6 +52,9 @@ enum {
 	OPT_SERIAL_PORT,
 	OPT_NAME,
 	OPT_NO_SANDBOX,
+	OPT_PERF,
+	OPT_PERF_WAIT,
+	OPT_CPU_CAP,
 	OPT_HELP,
 	OPT_DEVICE, /* + index in vm_dev_kinds; the last */
 };
@@ -91,10 +94,15 @@ static const struct option_def options[] = {
 	  OPT_VERBOSE },
 	{ "timeout", 0, "SEC", "ends the guest after SEC seconds of host time: status 124",
 	  OPT_TIMEOUT },
-	{ "engine", 0, "NAME", "auto (default), soft or kvm", OPT_ENGINE },
+	{ "engine", 0, "NAME",
+	  "auto (default): kvm if this host's KVM runs at hardware speed (it is\n"
+	  "measured) and nothing below asks for an exact run; soft: the built-in\n"
+	  "CPU; kvm. $ORRERY_ENGINE is another default",
+	  OPT_ENGINE },
 	{ "clock", 0, "NAME",
 	  "virtual: guest time counts instructions, and runs are exact; real:\n"
-	  "it follows the host's. Default: virtual, except for a console on\na terminal",
+	  "it follows the host's. Default: real with kvm and for a console on a\n"
+	  "terminal, else virtual",
 	  OPT_CLOCK },
 	{ "seed", 0, "N", "another interleaving of the vCPUs, other random numbers (default 0)",
 	  OPT_SEED },
@@ -131,6 +139,16 @@ static const struct option_def options[] = {
 	  "what `orrery exec` and `connect` call this VM; default: the process\nnumber", OPT_NAME },
 	{ "no-sandbox", 0, NULL, "keeps all privileges while the guest runs, for debugging Orrery",
 	  OPT_NO_SANDBOX },
+	{ "perf", 0, "[WHAT]",
+	  "host CPUs of its own for the guest: llcs (default), nobody else on\n"
+	  "their caches; cpus: on the CPUs only. Huge pages, real-time priority",
+	  OPT_PERF },
+	{ "cpu-cap", 0, "N", "at most N of the host's CPUs, which other such runs may share",
+	  OPT_CPU_CAP },
+	{ "perf-wait", 0, "SEC",
+	  "waits so long for CPUs that others have taken (orrery locks); default:\n"
+	  "that is an error",
+	  OPT_PERF_WAIT },
 	{ "help", 'h', NULL, "this list", OPT_HELP },
 	{ 0 },
 };
@@ -319,9 +337,11 @@ static int machine_option(struct run_args *a, int id, const char *v, struct err 
 
 static int run_option(void *opaque, int id, const char *v, struct err *e)
 {
+	static const char *const perfs[] = { "llcs", "cpus" };
 	struct run_args *a = opaque;
 	struct vm_cfg *c = &a->cfg;
 	int r = machine_option(a, id, v, e);
+	u64 n = 0;
 
 	if (r <= 0)
 		return r;
@@ -374,6 +394,16 @@ static int run_option(void *opaque, int id, const char *v, struct err *e)
 	case OPT_NO_SANDBOX:
 		c->sandbox = false;
 		return 0;
+	case OPT_PERF:
+		r = v ? choice("--perf", v, perfs, ARRAY_LEN(perfs), e) : 0;
+		c->perf = r < 0 ? c->perf : (enum vm_perf)(r + VM_PERF_LLCS);
+		return MIN(r, 0);
+	case OPT_PERF_WAIT:
+		return value_seconds("--perf-wait", v, e, &c->perf_wait_ns);
+	case OPT_CPU_CAP:
+		r = value_u64("--cpu-cap", v, 1, 4096, e, &n);
+		c->cpu_cap = (u32)n;
+		return r;
 	default:
 		a->help = true;
 		return 0;
@@ -403,6 +433,31 @@ static int parse_topo(struct run_args *a, struct err *e)
 	return r;
 }
 
+static int check_perf(const struct vm_cfg *c, struct err *e)
+{
+	if (c->perf && c->cpu_cap)
+		return err_set(
+			e, -EINVAL,
+			"--perf and --cpu-cap exclude each other: one gives each vCPU a CPU of "
+			"its own, the other lets them share a few");
+	if (c->perf_wait_ns && !c->perf && !c->cpu_cap)
+		return err_set(e, -EINVAL,
+			       "--perf-wait: there is nothing to wait for without --perf "
+			       "or --cpu-cap");
+	return 0;
+}
+
+/* What --engine is if it is not given. */
+static int default_engine(struct run_args *a, struct err *e)
+{
+	const char *name = getenv("ORRERY_ENGINE");
+	int r = name && *name ? machine_option(a, OPT_ENGINE, name, e) : 0;
+
+	if (r < 0)
+		err_prefix(e, "ORRERY_ENGINE in the environment");
+	return r;
+}
+
 static int parse(struct run_args *a, int argc, char **argv, struct err *e)
 {
 	struct vm_cfg *c = &a->cfg;
@@ -413,6 +468,9 @@ static int parse(struct run_args *a, int argc, char **argv, struct err *e)
 	};
 	c->devs = &a->devs;
 	fill_options();
+	r = default_engine(a, e);
+	if (r < 0)
+		return r;
 	r = options_parse(all_options, argc, argv, run_option, a, e);
 	if (r < 0 || a->help)
 		return MIN(r, 0);
@@ -424,7 +482,9 @@ static int parse(struct run_args *a, int argc, char **argv, struct err *e)
 		return err_set(e, -EINVAL,
 			       "-i and -t are for a command; without one the console is "
 			       "interactive anyway");
-	r = parse_topo(a, e);
+	r = check_perf(c, e);
+	if (r == 0)
+		r = parse_topo(a, e);
 	c->topo = &a->topo;
 	c->append = a->append;
 	c->include = a->include;

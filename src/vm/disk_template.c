@@ -161,6 +161,7 @@ static int run_mkfs(const struct build *b, struct vm_devs *devs, int null_fd, in
 	static struct vm_result result; /* large */
 	const char *argv[ARGS_MAX];
 	struct vm_cfg cfg = { .kernel = b->kernel,
+			      .engine = VM_ENGINE_SOFT, /* the same bytes on every host */
 			      .argv = argv,
 			      .env = b->fs->env,
 			      .devs = devs,

@@ -27,12 +27,14 @@ enum machine_clock { MACHINE_CLOCK_VIRTUAL, MACHINE_CLOCK_REAL };
 /* Which tiers of the soft engine run; same order as enum soft_tier. */
 enum machine_tier { MACHINE_TIER_MIX, MACHINE_TIER_INTERP, MACHINE_TIER_JIT };
 
+struct perf;
 struct symbols;
 
 struct machine_cfg {
 	const struct topo *topo; /* validated; borrowed, as all here */
 	u64 mem;		 /* bytes */
 	bool kvm;		 /* the host's KVM instead of the built-in CPU; the real clock */
+	struct perf *perf;	 /* where on the host it runs (vm/perf.h); NULL: anywhere */
 	const char *cpu_model;	 /* NULL: the default */
 	enum machine_clock clock;
 	enum machine_tier tier;

@@ -13,6 +13,9 @@
  */
 #include "vm/prepare.h"
 
+#include "cpu/kvm/probe.h"
+#include "vm/perf.h"
+#include "vm/pick.h"
 #include "vm/term.h"
 #include "vm/vcon.h"
 
@@ -67,15 +70,15 @@ static int prepare_kernel(const struct vm_cfg *cfg, struct err *e, struct prepar
 	return 0;
 }
 
-/* Which engine it is. Whether KVM can do it is said when the machine is created. */
+/* Which engine it is. Whether KVM can do all of it is said when the machine is created. */
 static int prepare_engine(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 {
-	p->kvm = cfg->engine == VM_ENGINE_KVM;
-	if (p->kvm && cfg->clock == VM_CLOCK_VIRTUAL)
-		return err_set(e, -EINVAL,
-			       "--clock virtual counts instructions, which only the built-in CPU "
-			       "does; use --engine soft, or --clock real");
-	return 0;
+	char words[PICK_WORDS];
+	int r = pick_engine(cfg, kvm_probe, e, &p->kvm, words);
+
+	if (r == 0 && cfg->verbose)
+		dprintf(cfg->err_fd, "orrery: %s\n", words);
+	return r;
 }
 
 static int prepare_clock(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
@@ -353,11 +356,15 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 		r = prepare_mem(cfg, e, p);
 	if (r == 0)
 		r = prepare_cmdline(cfg, e, p);
+	/* Last: this thread moves, and while others wait for its CPUs, it should have a use for them. */
+	if (r == 0)
+		r = perf_new(cfg, &p->topo, p->kvm, e, &p->perf);
 	return r;
 }
 
 void prepare_fini(struct prepared *p)
 {
+	perf_free(p->perf);
 	kernel_image_free(p->kernel);
 	kcache_kernel_fini(&p->file);
 	buf_fini(&p->initrd);

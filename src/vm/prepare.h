@@ -11,6 +11,8 @@
 #include "vm/io.h"
 #include "vm/run.h"
 
+struct perf;
+
 /* Filled by prepare(); freed by prepare_fini, also when half done. */
 struct prepared {
 	struct kcache_kernel file;
@@ -27,6 +29,7 @@ struct prepared {
 	bool real_clock;
 	u64 seed;
 	s64 rtc_base;
+	struct perf *perf; /* where on the host it runs; NULL: anywhere */
 };
 
 /* Everything but the machine. @p is zeroed by the caller. 0, or an error with message. */

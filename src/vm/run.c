@@ -247,6 +247,7 @@ static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struc
 		.topo = &p->topo,
 		.mem = p->mem,
 		.kvm = p->kvm,
+		.perf = p->perf,
 		.cpu_model = cfg->cpu_model,
 		.clock = p->real_clock ? MACHINE_CLOCK_REAL : MACHINE_CLOCK_VIRTUAL,
 		.mips = cfg->mips ? cfg->mips : MACHINE_MIPS_DEFAULT,
@@ -328,6 +329,8 @@ static int new_sandbox(const struct vm_cfg *cfg, const struct prepared *p, struc
 	if (!cfg->sandbox)
 		return 0;
 	bc.uses = p->kvm ? SANDBOX_KVM : SANDBOX_SOFT;
+	if (cfg->perf || cfg->cpu_cap)
+		bc.uses |= SANDBOX_PERF;
 	if (cfg->name || vm_has_vsock(cfg->devs))
 		bc.uses |= SANDBOX_CTL | SANDBOX_STREAM;
 	return sandbox_new(&bc, e, ret);

@@ -16,6 +16,8 @@
 #define VM_STATS_MAX 256u
 
 enum vm_engine { VM_ENGINE_AUTO, VM_ENGINE_SOFT, VM_ENGINE_KVM };
+/* Host CPUs of one's own: none; whole last-level caches; CPUs alone. */
+enum vm_perf { VM_PERF_OFF, VM_PERF_LLCS, VM_PERF_CPUS };
 enum vm_clock { VM_CLOCK_AUTO, VM_CLOCK_VIRTUAL, VM_CLOCK_REAL };
 
 /* Exit statuses that are Orrery's own; every other one is the command's or the guest's. */
@@ -54,6 +56,10 @@ struct vm_cfg {
 	struct vm_devs *devs;	    /* opened by vm_run; NULL: none */
 	bool serial_port;	    /* the command port stays on the serial port */
 	bool virtio_cmdline;	    /* name them on the command line instead of in ACPI */
+
+	enum vm_perf perf;
+	u32 cpu_cap;	  /* at most so many host CPUs; 0: any; not with @perf */
+	u64 perf_wait_ns; /* how long to wait for CPUs that others have */
 
 	const char *name;    /* by which other processes find it (vm/ctl.h); NULL: its number */
 	const char *console; /* a file for what the guest's console says; NULL: none */

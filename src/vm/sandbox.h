@@ -23,6 +23,7 @@ enum sandbox_use {
 	SANDBOX_NET_TAP = 1 << 8,	/* frames by a descriptor that is open */
 	SANDBOX_STREAM = 1 << 9,	/* a socket that is connected */
 	SANDBOX_UNIX_CONNECT = 1 << 10, /* vsock: connections to sockets of this host */
+	SANDBOX_PERF = 1 << 11,		/* threads and memory on chosen CPUs and nodes */
 };
 
 enum sandbox_access {

@@ -208,6 +208,11 @@ static const struct call table[] = {
 	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_GET_DEVICE_ATTR) }, 1 },
 	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_SET_DEVICE_ATTR) }, 1 },
 
+	/* --- threads and memory where --perf has them; for one that begins, and at the end --- */
+	{ SCMP_SYS(sched_setaffinity), SANDBOX_PERF },
+	{ SCMP_SYS(sched_setscheduler), SANDBOX_PERF },
+	{ SCMP_SYS(mbind), SANDBOX_PERF },
+
 	/* --- sockets that are connected already --- */
 	{ SCMP_SYS(recvfrom), SANDBOX_STREAM },
 	{ SCMP_SYS(recvmsg), SANDBOX_STREAM },

@@ -19,6 +19,7 @@
 #include "dev/rtc.h"
 #include "dev/uart16550.h"
 #include "virtio/mmio.h"
+#include "vm/perf.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -198,6 +199,10 @@ static int add_kvm(struct machine *m, const struct x86_model_info *mi, bool host
 		.cpuid = x86_cpuids_get,
 		.cpuid_opaque = m->cpuids,
 		.host_features = host,
+		.own_cpus = perf_owns_cpus(m->cfg.perf),
+		.keep_cpus = perf_owns_cpus(m->cfg.perf),
+		.thread_start = m->cfg.perf ? perf_vcpu_thread : NULL,
+		.thread_opaque = m->cfg.perf,
 		.cr4_allowed = mi->cr4_allowed,
 		.xcr0_allowed = mi->xcr0_allowed,
 		.phys_mask = mi->phys_mask,
@@ -428,7 +433,11 @@ static int add_mem(struct machine *m, struct err *e)
 		m->regions[n++] = (struct mem_region){
 			.base = m->window, .size = len, .node = top->node, .window = true
 		};
-	return mem_new(m->regions, n, e, &m->mem);
+	int r = mem_new(m->regions, n, e, &m->mem);
+
+	if (r == 0)
+		perf_back_mem(m->cfg.perf, m->mem);
+	return r;
 }
 
 int machine_new(const struct machine_cfg *cfg, struct err *e, struct machine **ret)
