@@ -10,6 +10,7 @@
 #include "connect.h"
 #include "exec.h"
 #include "kernel.h"
+#include "locks.h"
 #include "options.h"
 #include "run.h"
 #include "shell.h"
@@ -27,6 +28,7 @@ static const struct command {
 	{ "connect", cmd_connect, "standard input and output to a vsock port of a guest" },
 	{ "shell", cmd_shell, "an interactive shell in a guest, as on a terminal of its own" },
 	{ "kernel", cmd_kernel, "lists, fetches and removes cached kernels" },
+	{ "locks", cmd_locks, "shows who has which CPUs and caches of this host" },
 	{ "topo", cmd_topo, "shows what a CPU topology means, and lists the presets" },
 };
 

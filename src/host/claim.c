@@ -214,6 +214,21 @@ static int try_once(const struct claim_cfg *cfg, const char *dir, const struct c
 	}
 }
 
+static int still_taken(const struct claim_cfg *cfg, const char *who, struct err *e)
+{
+	if (cfg->wait_ns)
+		return err_set(
+			e, -EBUSY,
+			"%s: after %g s the CPUs it needs are still taken by %s; `orrery locks` "
+			"shows all",
+			cfg->option, (double)cfg->wait_ns / 1e9, who);
+	return err_set(
+		e, -EBUSY,
+		"%s: the CPUs it needs are taken by %s; wait for them with --perf-wait SEC, or "
+		"see `orrery locks`",
+		cfg->option, who);
+}
+
 static int wait_for(const struct claim_cfg *cfg, const char *dir, const struct cpulist *allowed,
 		    struct claim *c, struct others *o, struct err *e)
 {
@@ -229,10 +244,7 @@ static int wait_for(const struct claim_cfg *cfg, const char *dir, const struct c
 			return r;
 		name_them(o, who, sizeof(who));
 		if (now_ns() >= end)
-			return err_set(e, -EBUSY,
-				       "%s: the CPUs it needs are taken by %s; wait for them with "
-				       "--perf-wait SEC, or see `orrery locks`",
-				       cfg->option, who);
+			return still_taken(cfg, who, e);
 		if (!said && cfg->waits)
 			cfg->waits(cfg->opaque, who);
 		said = true;
