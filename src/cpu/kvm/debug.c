@@ -44,7 +44,7 @@ int kvm_debug_set(struct kvm *k, const struct engine_debug *d)
 	u64 dr7 = 0;
 	int r;
 
-	if (d->n > ENGINE_BREAKS_MAX)
+	if (d->n > ENGINE_BREAKS_MAX || d->n_exec)
 		return -ENOSPC;
 	if (d->step >= (int)k->cfg.ncpus)
 		return -EINVAL;
