@@ -106,6 +106,7 @@ static const struct call table[] = {
 	{ SCMP_SYS(ppoll), WAITS },
 	{ SCMP_SYS(epoll_wait), WAITS },
 	{ SCMP_SYS(epoll_pwait), WAITS },
+	{ SCMP_SYS(epoll_pwait2), WAITS },
 	{ SCMP_SYS(timerfd_settime), WAITS },
 	{ SCMP_SYS(ioctl), WAITS, { INT(1, TCGETS) }, 1 },
 	{ SCMP_SYS(ioctl), WAITS, { INT(1, TCSETS) }, 1 }, /* as it was before we came */
@@ -117,6 +118,7 @@ static const struct call table[] = {
 	{ SCMP_SYS(epoll_ctl), DEVICES },
 	{ SCMP_SYS(epoll_wait), DEVICES },
 	{ SCMP_SYS(epoll_pwait), DEVICES },
+	{ SCMP_SYS(epoll_pwait2), DEVICES },
 	{ SCMP_SYS(eventfd2), DEVICES },
 	{ SCMP_SYS(timerfd_create), DEVICES },
 	{ SCMP_SYS(timerfd_settime), DEVICES },
@@ -421,9 +423,12 @@ int sandbox_filter_new(enum thread_role role, u32 uses, struct sandbox_filter *r
 
 	if (!ctx)
 		return -ENOMEM;
+	/* The other ways into the kernel, of 32-bit code and x32: nothing of ours goes there. */
+	r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	/* An older library has no tree: a list does as well, and costs a little more. */
 	(void)!seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, TREE);
-	r = add_rows(ctx, rows_of(role, uses), &calls);
+	if (r == 0)
+		r = add_rows(ctx, rows_of(role, uses), &calls);
 	if (r == 0)
 		r = export(ctx, ret);
 	if (r == 0)
