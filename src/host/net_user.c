@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -523,6 +524,20 @@ static struct in_addr in_addr(u32 a)
 	return (struct in_addr){ .s_addr = htonl(a) };
 }
 
+/*
+ * slirp lets one caller wait to be accepted, and the host makes others try again after a second.
+ * They come to the VM's thread, which may have something else to do.
+ */
+static int queue_callers(int fd, int events, void *opaque)
+{
+	socklen_t len = sizeof(int);
+	int listens = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens)
+		(void)!listen(fd, SOMAXCONN);
+	return -1; /* not polled */
+}
+
 static int add_forward(struct user *u, const struct net_user_cfg *cfg, const struct net_forward *f,
 		       struct err *e)
 {
@@ -584,6 +599,7 @@ static int new_slirp(struct user *u, const struct net_user_cfg *cfg)
 int net_user_open(const struct net_user_cfg *cfg, struct err *e, struct net **ret)
 {
 	struct user *u = calloc(1, sizeof(*u));
+	u32 timeout = UINT32_MAX;
 	int r;
 
 	if (!u)
@@ -598,6 +614,8 @@ int net_user_open(const struct net_user_cfg *cfg, struct err *e, struct net **re
 		err_sys(e, r, "%s: cannot set up the user network", cfg->opt);
 	for (unsigned i = 0; r == 0 && i < cfg->n_fwd; i++)
 		r = add_forward(u, cfg, &cfg->fwd[i], e);
+	if (r == 0)
+		slirp_pollfds_fill(u->slirp, &timeout, queue_callers, u);
 	if (r < 0) {
 		user_free(&u->n);
 		return r;
