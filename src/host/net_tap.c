@@ -34,6 +34,7 @@ struct tap {
 	struct gate_watch watch;
 	int fd;
 	bool started, refused, full; /* full: the card has no room for what is in frame */
+	bool held;		     /* the gate, since frames may come at any time */
 	size_t have;		     /* bytes in frame, header included; 0: none */
 	u8 frame[HDR_LEN + NET_FRAME_MAX];
 };
@@ -52,6 +53,17 @@ static void update_watch(struct tap *t)
 	if (t->started)
 		events = (t->full ? 0 : EPOLLIN) | (t->refused ? EPOLLOUT : 0);
 	gate_watch_events(t->gate, &t->watch, events);
+}
+
+static void hold(struct tap *t, bool on)
+{
+	if (t->held == on || !t->gate)
+		return;
+	t->held = on;
+	if (on)
+		gate_hold(t->gate);
+	else
+		gate_release(t->gate);
 }
 
 /* --- to the card ------------------------------------------------------------------------------ */
@@ -110,6 +122,7 @@ static void on_ready(void *opaque, u32 events)
 	if (events & (EPOLLERR | EPOLLHUP)) { /* the interface was deleted */
 		t->started = false;
 		update_watch(t);
+		hold(t, false);
 		t->n.link = false;
 		t->n.peer.link(t->n.peer.opaque, false);
 		return;
@@ -183,7 +196,7 @@ static void tap_start(struct net *n, unsigned takes)
 	ioctl(t->fd, TUNSETOFFLOAD, off);
 	if (!t->started && n->link && t->gate) {
 		t->started = true;
-		gate_hold(t->gate);
+		hold(t, true);
 	}
 	update_watch(t);
 }
@@ -192,8 +205,7 @@ static void tap_stop(struct net *n)
 {
 	struct tap *t = tap_of(n);
 
-	if (t->started)
-		gate_release(t->gate);
+	hold(t, false);
 	t->started = t->refused = t->full = false;
 	t->have = 0;
 	update_watch(t);
