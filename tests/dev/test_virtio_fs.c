@@ -7,11 +7,14 @@
  */
 #include "dev/virtio_fs.h"
 
+#include "base/gate.h"
+
 #include "../virtio/driver.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -41,7 +44,7 @@ static u64 now(void *opaque)
 	return 1000000000;
 }
 
-static void up(struct rig *g, bool exact)
+static void up_with(struct rig *g, bool exact, struct gate *gate)
 {
 	struct fuse_cfg fc = { .exact = exact, .now = now, .fds = 256 };
 	struct vdev *v;
@@ -53,9 +56,15 @@ static void up(struct rig *g, bool exact)
 	assert_int_equal(fuse_new(&fc, &g->server), 0);
 	vdrv_up(&g->d);
 	g->d.env.exact = exact;
+	g->d.env.gate = gate;
 	assert_int_equal(virtio_fs_new(&g->d.env, "tag", g->server, &v), 0);
 	vdrv_attach(&g->d, v);
 	vdrv_start(&g->d, UINT64_MAX, 2, 16);
+}
+
+static void up(struct rig *g, bool exact)
+{
+	up_with(g, exact, NULL);
 }
 
 static void down(struct rig *g)
@@ -222,6 +231,52 @@ static void waiting(void **state)
 	down(&g);
 }
 
+static void on_kick(void *opaque)
+{
+}
+
+/* Workers write while the session ends, or begins anew: what they hold stays until they are done. */
+static void ends_under_way(void **state)
+{
+	for (unsigned i = 0; i < 40; i++) {
+		struct gate_cfg gc = { .kick = on_kick };
+		struct fuse_init_in init = { .major = 7, .minor = 38, .flags = UINT32_MAX };
+		struct fuse_write_in wr = { .size = 100000 };
+		static u8 body[sizeof(wr) + 100000];
+		struct fuse_stats st;
+		struct gate *gate;
+		struct rig g;
+
+		/* The device learns of its gate when it is made. */
+		assert_int_equal(gate_new(&gc, &gate), 0);
+		up_with(&g, false, gate);
+		begin(&g);
+		wr.fh = g.fh;
+		memcpy(body, &wr, sizeof(wr));
+		memset(body + sizeof(wr), 0x77, wr.size);
+		for (unsigned k = 0; k < 3; k++)
+			send(&g, REQUESTS, FUSE_WRITE, g.node, body, sizeof(body));
+		if (i & 1)
+			send(&g, REQUESTS, FUSE_DESTROY, 0, NULL, 0);
+		else
+			send(&g, REQUESTS, FUSE_INIT, 0, &init, sizeof(init));
+		for (unsigned n = 0, tries = 0; n < 4; n += vdrv_used(&g.d, REQUESTS, NULL, NULL)) {
+			poll(NULL, 0, 1); /* posts have no descriptor */
+			gate_dispatch(gate);
+			assert_true(tries++ < 20000);
+		}
+		fuse_get_stats(g.server, &st);
+		assert_int_equal(st.nodes, 1);
+		assert_int_equal(st.handles, 0);
+		send(&g, REQUESTS, FUSE_GETATTR, 1, "0123456789abcdef", 16);
+		assert_true(vdrv_used(&g.d, REQUESTS, NULL, NULL));
+		assert_int_equal(error_at(&g, g.reply), i & 1 ? -EINVAL : 0);
+		down(&g);
+		assert_false(gate_held(gate));
+		gate_free(gate);
+	}
+}
+
 static void broken(void **state)
 {
 	struct rig g;
@@ -254,9 +309,8 @@ static void broken(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(configuration),
-		cmocka_unit_test(answers),
-		cmocka_unit_test(waiting),
+		cmocka_unit_test(configuration), cmocka_unit_test(answers),
+		cmocka_unit_test(waiting),	 cmocka_unit_test(ends_under_way),
 		cmocka_unit_test(broken),
 	};
 
