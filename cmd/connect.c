@@ -142,7 +142,7 @@ static int run(const struct args *a, const char *port_text, struct err *e)
 
 	r = value_u64("PORT", port_text, 0, UINT32_MAX, e, &port);
 	if (r == 0)
-		r = remote_open(a->vm, e, &vm);
+		r = remote_open(a->vm, true, e, &vm);
 	if (r < 0)
 		return r;
 	r = remote_connect(&vm, (u32)port, e, &fd);

@@ -298,7 +298,7 @@ static int reach(const struct exec_args *a, struct err *e, int *ret_fd)
 {
 	u64 until = now_ns() + a->wait_ns;
 	struct remote vm;
-	int r = remote_open(a->vm, e, &vm);
+	int r = remote_open(a->vm, true, e, &vm);
 
 	if (r < 0)
 		return r;

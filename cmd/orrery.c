@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "connect.h"
+#include "control.h"
 #include "exec.h"
 #include "kernel.h"
 #include "locks.h"
@@ -27,6 +28,13 @@ static const struct command {
 	{ "exec", cmd_exec, "runs a command in a guest that is running already" },
 	{ "connect", cmd_connect, "standard input and output to a vsock port of a guest" },
 	{ "shell", cmd_shell, "an interactive shell in a guest, as on a terminal of its own" },
+	{ "ps", cmd_ps, "lists the VMs that are running" },
+	{ "pause", cmd_pause, "stops a guest's vCPUs, devices and time" },
+	{ "resume", cmd_resume, "lets a paused guest go on" },
+	{ "stop", cmd_stop, "asks a guest to end, and ends it if it does not" },
+	{ "reset", cmd_reset, "begins a guest anew" },
+	{ "balloon", cmd_balloon, "tells a guest how much memory to keep" },
+	{ "stats", cmd_stats, "counters of a running VM" },
 	{ "kernel", cmd_kernel, "lists, fetches and removes cached kernels" },
 	{ "locks", cmd_locks, "shows who has which CPUs and caches of this host" },
 	{ "topo", cmd_topo, "shows what a CPU topology means, and lists the presets" },

@@ -55,6 +55,7 @@ enum {
 	OPT_PERF,
 	OPT_PERF_WAIT,
 	OPT_CPU_CAP,
+	OPT_ON_RESET,
 	OPT_HELP,
 	OPT_DEVICE, /* + index in vm_dev_kinds; the last */
 };
@@ -136,7 +137,8 @@ static const struct option_def options[] = {
 	  "much faster, if the kernel has the drivers",
 	  OPT_SERIAL_PORT },
 	{ "name", 0, "NAME",
-	  "what `orrery exec` and `connect` call this VM; default: the process\nnumber", OPT_NAME },
+	  "what `orrery ps`, `exec`, `stop` and others call this VM; default:\nthe process number",
+	  OPT_NAME },
 	{ "no-sandbox", 0, NULL, "keeps all privileges while the guest runs, for debugging Orrery",
 	  OPT_NO_SANDBOX },
 	{ "perf", 0, "[WHAT]",
@@ -149,6 +151,9 @@ static const struct option_def options[] = {
 	  "waits so long for CPUs that others have taken (orrery locks); default:\n"
 	  "that is an error",
 	  OPT_PERF_WAIT },
+	{ "on-reset", 0, "WHAT",
+	  "when the guest resets: exit (default) ends the run, restart begins\nit anew",
+	  OPT_ON_RESET },
 	{ "help", 'h', NULL, "this list", OPT_HELP },
 	{ 0 },
 };
@@ -338,6 +343,7 @@ static int machine_option(struct run_args *a, int id, const char *v, struct err 
 static int run_option(void *opaque, int id, const char *v, struct err *e)
 {
 	static const char *const perfs[] = { "llcs", "cpus" };
+	static const char *const on_reset[] = { "exit", "restart" };
 	struct run_args *a = opaque;
 	struct vm_cfg *c = &a->cfg;
 	int r = machine_option(a, id, v, e);
@@ -388,6 +394,10 @@ static int run_option(void *opaque, int id, const char *v, struct err *e)
 	case OPT_SERIAL_PORT:
 		c->serial_port = true;
 		return 0;
+	case OPT_ON_RESET:
+		r = choice("--on-reset", v, on_reset, ARRAY_LEN(on_reset), e);
+		c->restart = r == 1;
+		return MIN(r, 0);
 	case OPT_NAME:
 		c->name = v;
 		return ctl_check_name(v, e);

@@ -28,7 +28,11 @@
  *	EXIT     last frame: u8 how, u8[3] 0, u32 value, then (how = NOT_STARTED) words
  * host -> guest, only after READY:
  *	STDIN (bytes), STDIN_EOF (empty), WINSIZE (u16 rows, u16 cols), SIGNAL (u8 number),
- *	MOVED (empty; not counted in the window)
+ *	MOVED (empty; not counted in the window), SHUTDOWN (u32 ms: the command gets SIGTERM, and
+ *	SIGKILL after this time, and then all goes on as if it had ended by itself)
+ *
+ * Without a command there is no conversation; but init listens on the serial port for one frame,
+ * SHUTDOWN, which ends the shell on the console, syncs and powers off. It answers nothing.
  *
  * Flow control. The host-to-guest direction may end in a tty that drops what it cannot buffer
  * (4 KiB), so the host may have at most `window` bytes of frames, headers included, that the
@@ -72,6 +76,7 @@ enum wire_type {
 	WIRE_WINSIZE = 0x43,
 	WIRE_SIGNAL = 0x44,
 	WIRE_MOVED = 0x45,
+	WIRE_SHUTDOWN = 0x46,
 };
 
 /* EXIT.how, and what EXIT.value is with it. */
@@ -87,6 +92,7 @@ enum wire_how {
 #define WIRE_CREDIT_LEN 4
 #define WIRE_WINSIZE_LEN 4
 #define WIRE_SIGNAL_LEN 1
+#define WIRE_SHUTDOWN_LEN 4
 
 /*
  * The spec: NUL-terminated strings, the first of which is WIRE_SPEC_MAGIC, each other KEY=VALUE:
@@ -116,6 +122,7 @@ enum wire_how {
  *					makes it the root. Before all other lines.
  *	net MAC ADDR/BITS GATEWAY DNS METRIC	up with the network card of that address; "-" for what
  *		it does not get; DNS goes into /etc/resolv.conf unless that was packed
+ *	listen DEVICE	waits there for SHUTDOWN: where there is no command, and so no conversation
  *	agent PORT	runs commands for whoever connects from the host to this vsock port
  */
 #define WIRE_SETUP_FILE WIRE_DIR "/setup"

@@ -107,6 +107,8 @@ void outcome_fail(struct outcome *o, int err, const char *fmt, ...)
  */
 void agent_inherit(const struct spec *s);
 int agent_start(char **words);
+/* init.c: the directive "listen". */
+int listen_start(char **words);
 /* Reads a request from @fd and completes it. 0 or negative errno. */
 int agent_request(int fd, struct spec *ret);
 

@@ -32,6 +32,7 @@
 #include "base/wire.h"
 
 #define LAST_WORDS_MS 1000
+#define LISTEN_GRACE_MS 2000 /* for what a shell on the console has started */
 #define SHELL "/bin/sh"
 #define BUSYBOX "/bin/busybox"
 
@@ -213,6 +214,41 @@ static volatile sig_atomic_t asked;
 static void on_asked(int sig)
 {
 	asked = sig;
+}
+
+static int on_listened(void *opaque, unsigned type, const uint8_t *data, size_t len)
+{
+	uint32_t ms;
+
+	(void)opaque;
+	if (type != WIRE_SHUTDOWN || len != WIRE_SHUTDOWN_LEN)
+		return -EPROTO;
+	ms = wire_get32(data);
+	/* All but process 1 and this one. A shell ends by the second; then process 1 goes on. */
+	kill(-1, SIGTERM);
+	kill(-1, SIGCONT);
+	kill(-1, SIGHUP);
+	poll(NULL, 0, ms < LISTEN_GRACE_MS ? (int)ms : LISTEN_GRACE_MS);
+	kill(1, SIGUSR2);
+	return 0;
+}
+
+/* A process of its own: process 1 waits for the shell, and a shell replaces whoever waits for it. */
+int listen_start(char **words)
+{
+	struct port p;
+	int ret = port_open(&p, words[0]);
+	pid_t pid = ret ? 0 : fork();
+
+	if (ret || pid) {
+		if (!ret)
+			close(p.fd);
+		return ret ? ret : pid < 0 ? -errno : 0;
+	}
+	setsid();
+	while (port_receive(&p, on_listened, NULL) == 0)
+		;
+	_exit(0);
 }
 
 /* A shell, or the command if there is no port for it, on the console. */

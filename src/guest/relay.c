@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -44,6 +45,7 @@ struct relay {
 	int out, err; /* read ends; @out is the pty's master with a tty; -1 when finished */
 	int in;	      /* write end; -1 when closed */
 	int sig;      /* signalfd */
+	int grace;    /* timerfd: the command was asked to end and has not; -1: it was not */
 	bool tty;
 	bool eof; /* the host sent STDIN_EOF */
 	uint8_t ring[WIRE_WINDOW];
@@ -169,6 +171,21 @@ static void maybe_move(struct relay *r)
 	port_send(r->port, WIRE_READY, data, sizeof(data));
 }
 
+/* The command, and what it has started in its session, is to end: first it is asked. */
+static void shut_down(struct relay *r, uint32_t ms)
+{
+	struct itimerspec when = { .it_value = { .tv_sec = ms / 1000,
+						 .tv_nsec = (long)(ms % 1000) * 1000000 + 1 } };
+
+	kill(-r->pid, SIGTERM);
+	/* Who is stopped does not hear it. */
+	kill(-r->pid, SIGCONT);
+	if (r->grace < 0)
+		r->grace = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (r->grace < 0 || timerfd_settime(r->grace, 0, &when, NULL) < 0)
+		kill(-r->pid, SIGKILL);
+}
+
 static int frame(void *opaque, unsigned type, const uint8_t *data, size_t len)
 {
 	struct relay *r = opaque;
@@ -202,6 +219,11 @@ static int frame(void *opaque, unsigned type, const uint8_t *data, size_t len)
 
 			ioctl(r->out, TIOCSWINSZ, &w);
 		}
+		break;
+	case WIRE_SHUTDOWN:
+		if (len != WIRE_SHUTDOWN_LEN)
+			return -EPROTO;
+		shut_down(r, wire_get32(data));
 		break;
 	case WIRE_SIGNAL:
 		if (len != WIRE_SIGNAL_LEN)
@@ -280,7 +302,7 @@ static bool reap(struct relay *r, struct outcome *o)
 	return ended;
 }
 
-enum { P_SIG, P_PORT, P_OUT, P_ERR, P_IN, P_COUNT };
+enum { P_SIG, P_PORT, P_OUT, P_ERR, P_IN, P_GRACE, P_COUNT };
 
 static void port_lost(struct relay *r, int err)
 {
@@ -309,6 +331,7 @@ static void loop(struct relay *r, struct outcome *o)
 		p[P_OUT] = (struct pollfd){ .fd = r->out, .events = POLLIN };
 		p[P_ERR] = (struct pollfd){ .fd = r->err, .events = POLLIN };
 		p[P_IN] = (struct pollfd){ .fd = r->n ? r->in : -1, .events = POLLOUT };
+		p[P_GRACE] = (struct pollfd){ .fd = r->grace, .events = POLLIN };
 		if (poll(p, P_COUNT, -1) < 0)
 			continue;
 		if (p[P_OUT].revents && r->out >= 0)
@@ -317,6 +340,10 @@ static void loop(struct relay *r, struct outcome *o)
 			pump(r, &r->err, WIRE_STDERR);
 		if (p[P_IN].revents)
 			feed(r);
+		if (p[P_GRACE].revents) {
+			kill(-r->pid, SIGKILL);
+			drop(&r->grace);
+		}
 		if (p[P_PORT].revents && r->port->fd >= 0) {
 			ret = port_receive(reading(r), frame, r);
 			if (ret < 0)
@@ -451,7 +478,7 @@ void relay_run(struct port *port, const struct spec *s, struct outcome *ret)
 	int err;
 
 	r = (struct relay){
-		.port = port, .spec = s, .out = -1, .err = -1, .in = -1, .tty = s->tty
+		.port = port, .spec = s, .out = -1, .err = -1, .in = -1, .grace = -1, .tty = s->tty
 	};
 	r.old.fd = -1;
 	r.carried = s->vport && isatty(port->fd) ? 0 : SIZE_MAX;
@@ -482,5 +509,6 @@ void relay_run(struct port *port, const struct spec *s, struct outcome *ret)
 	drop(&r.out);
 	drop(&r.err);
 	drop(&r.sig);
+	drop(&r.grace);
 	drop(&r.old.fd);
 }

@@ -218,6 +218,7 @@ static const struct directive {
 	{ "root", 3, do_root },
 	{ "net", 5, setup_net },
 	{ "agent", 1, agent_start },
+	{ "listen", 1, listen_start },
 };
 
 static int hex(char c)

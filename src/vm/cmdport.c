@@ -51,6 +51,8 @@ struct cmdport {
 	bool winsize;
 	u16 rows, cols;
 	u64 signals; /* bit n - 1: signal n */
+	bool shutdown, shutdown_sent;
+	u32 shutdown_ms;
 };
 
 static int broken(struct cmdport *p, const char *fault)
@@ -139,7 +141,7 @@ static bool send_frame(struct cmdport *p, enum wire_type type, const u8 *data, s
 /* Sends what was remembered and fits. */
 static void send_pending(struct cmdport *p)
 {
-	u8 data[WIRE_WINSIZE_LEN];
+	u8 data[WIRE_WINSIZE_LEN > WIRE_SHUTDOWN_LEN ? WIRE_WINSIZE_LEN : WIRE_SHUTDOWN_LEN];
 
 	if (p->winsize) {
 		wire_put16(data, p->rows);
@@ -151,6 +153,10 @@ static void send_pending(struct cmdport *p)
 		data[0] = (u8)n;
 		if ((p->signals & BIT(n - 1)) && send_frame(p, WIRE_SIGNAL, data, 1, 0))
 			p->signals &= ~BIT(n - 1);
+	}
+	if (p->shutdown && !p->shutdown_sent && p->state == CMDPORT_STARTED) {
+		wire_put32(data, p->shutdown_ms);
+		p->shutdown_sent = send_frame(p, WIRE_SHUTDOWN, data, WIRE_SHUTDOWN_LEN, 0);
 	}
 	if (p->eof && !p->eof_sent)
 		p->eof_sent = send_frame(p, WIRE_STDIN_EOF, NULL, 0, 0);
@@ -193,6 +199,13 @@ void cmdport_signal(struct cmdport *p, unsigned sig)
 	if (sig < 1 || sig > SIGNAL_MAX)
 		return;
 	p->signals |= BIT(sig - 1);
+	send_pending(p);
+}
+
+void cmdport_shutdown(struct cmdport *p, u32 ms)
+{
+	p->shutdown = true;
+	p->shutdown_ms = ms;
 	send_pending(p);
 }
 

@@ -80,5 +80,7 @@ void cmdport_stdin_eof(struct cmdport *p);
 void cmdport_winsize(struct cmdport *p, unsigned rows, unsigned cols);
 /* Sends signal @sig (1-64) to the command's process group as soon as possible. */
 void cmdport_signal(struct cmdport *p, unsigned sig);
+/* Asks the guest to end, with @ms of its time for the command, as soon as possible. Once. */
+void cmdport_shutdown(struct cmdport *p, u32 ms);
 
 #endif

@@ -7,8 +7,9 @@
  * what it is to give back, in pages. Targets with a time take effect at that guest time, so a run
  * with them is exact.
  */
+#include "vm/balloon.h"
+
 #include "dev/virtio_balloon.h"
-#include "vm/devices.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ struct balloon {
 	unsigned n, next;
 	bool report;
 	struct virtio_balloon *dev; /* the machine's */
+	u64 all;		    /* bytes of guest RAM */
 	struct gtimer timer;
 };
 
@@ -111,6 +113,8 @@ static int balloon_create(void *dev, const struct vdev_env *env, struct err *e, 
 	struct virtio_balloon_cfg bc = { .report = b->report, .poll_ns = POLL_NS };
 	int r;
 
+	b->all = all;
+	b->next = 0; /* a machine after a reset begins anew */
 	for (unsigned i = 0; i < b->n; i++) {
 		if (b->t[i].keep > all)
 			return err_set(e, -EINVAL,
@@ -127,6 +131,22 @@ static int balloon_create(void *dev, const struct vdev_env *env, struct err *e, 
 		return err_sys(e, r, "cannot create the balloon");
 	gtimer_init(&b->timer, env->clk, on_timer, b);
 	arm(b);
+	return 0;
+}
+
+int vm_balloon_keep(const struct vm_devs *devs, u64 bytes, struct err *e)
+{
+	struct balloon *b = NULL;
+
+	for (unsigned i = 0; devs && i < devs->n; i++)
+		if (devs->dev[i].kind == &vm_dev_balloon)
+			b = devs->dev[i].dev;
+	if (!b || !b->dev)
+		return err_set(e, -ENOTSUP, "the VM was started without --balloon");
+	if (bytes > b->all)
+		return err_set(e, -EINVAL, "the guest has %llu MiB: it cannot keep more",
+			       (unsigned long long)b->all >> 20);
+	virtio_balloon_target(b->dev, (u32)MIN((b->all - bytes) / BALLOON_PAGE, (u64)UINT32_MAX));
 	return 0;
 }
 

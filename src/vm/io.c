@@ -16,6 +16,9 @@
  * What the VM's gate (base/gate.h) waits for is one more descriptor. It stays readable until the
  * engine has dispatched, so it is not waited for until the engine says so (io_watch_again).
  *
+ * The control socket's clients are served on this thread (cfg.serve): they get their answers while
+ * the VM is paused, or waits for whoever reads its output.
+ *
  * Two descriptors wake a waiter: `wake` this thread (room in the ring, or the end), `ended` the
  * engine's thread out of a write that blocks, for instance into a pipe that nobody reads.
  */
@@ -49,7 +52,7 @@ struct io {
 	struct io_cfg cfg;
 	pthread_t thread;
 	bool started, masked;
-	int timer, sig, wake, ended; /* -1 until opened */
+	int timer, late, sig, wake, ended; /* -1 until opened */
 	sigset_t old_mask;
 	struct sigaction old_pipe;
 	bool after_ctrl_a; /* the I/O thread's own */
@@ -174,6 +177,17 @@ static void take_signal(struct io *io)
 	io->cfg.kick(io->cfg.opaque);
 }
 
+/* A time has come that ends the VM: @flag says which. */
+static void take_timer(struct io *io, int fd, bool *flag)
+{
+	clear(fd);
+	pthread_mutex_lock(&io->lock);
+	*flag = true;
+	pthread_mutex_unlock(&io->lock);
+	notify(io->ended);
+	io->cfg.kick(io->cfg.opaque);
+}
+
 static void *io_main(void *opaque)
 {
 	struct io *io = opaque;
@@ -194,6 +208,8 @@ static void *io_main(void *opaque)
 			{ .fd = io->timer, .events = POLLIN },
 			{ .fd = reads && room > 1 ? io->cfg.in_fd : -1, .events = POLLIN },
 			{ .fd = watch, .events = POLLIN },
+			{ .fd = io->late, .events = POLLIN },
+			{ .fd = io->cfg.serve ? io->cfg.serve_fd : -1, .events = POLLIN },
 		};
 		if (poll(p, ARRAY_LEN(p), -1) < 0)
 			continue;
@@ -201,14 +217,10 @@ static void *io_main(void *opaque)
 			clear(io->wake);
 		if (p[1].revents)
 			take_signal(io);
-		if (p[2].revents) {
-			clear(io->timer);
-			pthread_mutex_lock(&io->lock);
-			io->ev.timed_out = true;
-			pthread_mutex_unlock(&io->lock);
-			notify(io->ended);
-			io->cfg.kick(io->cfg.opaque);
-		}
+		if (p[2].revents)
+			take_timer(io, io->timer, &io->ev.timed_out);
+		if (p[5].revents)
+			take_timer(io, io->late, &io->ev.late);
 		if (p[3].revents)
 			take_input(io, room);
 		if (p[4].revents) {
@@ -217,26 +229,33 @@ static void *io_main(void *opaque)
 			pthread_mutex_unlock(&io->lock);
 			io->cfg.kick(io->cfg.opaque);
 		}
+		if (io->cfg.serve && (p[0].revents || p[6].revents))
+			io->cfg.serve(io->cfg.opaque);
 	}
 }
 
 /* --- start and end --------------------------------------------------------------------------- */
 
+static int set_timer(int fd, u64 ns)
+{
+	struct itimerspec when = { .it_value = { .tv_sec = (time_t)(ns / 1000000000u),
+						 .tv_nsec = (long)(ns % 1000000000u) } };
+
+	return timerfd_settime(fd, 0, &when, NULL) < 0 ? -errno : 0;
+}
+
 static int open_fds(struct io *io, const sigset_t *set)
 {
-	struct itimerspec when = { .it_value = {
-					   .tv_sec = (time_t)(io->cfg.timeout_ns / 1000000000u),
-					   .tv_nsec = (long)(io->cfg.timeout_ns % 1000000000u),
-				   } };
-
 	io->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	io->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	io->sig = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
 	io->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (io->wake < 0 || io->ended < 0 || io->sig < 0 || io->timer < 0 ||
-	    timerfd_settime(io->timer, 0, &when, NULL) < 0)
+	io->late = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (!io->cfg.no_signals)
+		io->sig = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (io->wake < 0 || io->ended < 0 || (io->sig < 0 && !io->cfg.no_signals) ||
+	    io->timer < 0 || io->late < 0)
 		return -errno;
-	return 0;
+	return set_timer(io->timer, io->cfg.timeout_ns);
 }
 
 int io_start(const struct io_cfg *cfg, struct err *e, struct io **ret)
@@ -249,13 +268,13 @@ int io_start(const struct io_cfg *cfg, struct err *e, struct io **ret)
 	if (!io)
 		return err_set(e, -ENOMEM, "out of memory");
 	io->cfg = *cfg;
-	io->timer = io->sig = io->wake = io->ended = -1;
+	io->timer = io->late = io->sig = io->wake = io->ended = -1;
 	pthread_mutex_init(&io->lock, NULL);
 	sigemptyset(&set);
 	for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
 		sigaddset(&set, signals[i]);
 	r = open_fds(io, &set);
-	if (!r) {
+	if (!r && !cfg->no_signals) {
 		/* A reader of our output that went away is an error of write(2), not the end. */
 		sigaction(SIGPIPE, &ign, &io->old_pipe);
 		r = -pthread_sigmask(SIG_BLOCK, &set, &io->old_mask);
@@ -293,7 +312,7 @@ void io_stop(struct io *io)
 		sigaction(SIGPIPE, &io->old_pipe, NULL);
 		pthread_sigmask(SIG_SETMASK, &io->old_mask, NULL);
 	}
-	int *fds[] = { &io->timer, &io->sig, &io->wake, &io->ended };
+	int *fds[] = { &io->timer, &io->late, &io->sig, &io->wake, &io->ended };
 	for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
 		if (*fds[i] >= 0)
 			close(*fds[i]);
@@ -310,6 +329,17 @@ void io_events(struct io *io, struct io_events *ret)
 	ret->eof = io->in_eof && !io->n;
 	io->ev.resized = io->ev.help = false;
 	pthread_mutex_unlock(&io->lock);
+}
+
+void io_poke(struct io *io)
+{
+	notify(io->wake);
+}
+
+void io_deadline(struct io *io, u64 ns)
+{
+	/* Zero would disarm it. The descriptor is ours and open: there is nothing to fail. */
+	BUG_IF(set_timer(io->late, MAX(ns, 1ull)) < 0);
 }
 
 void io_watch_again(struct io *io)

@@ -25,6 +25,13 @@ struct io_cfg {
 	u64 timeout_ns;		    /* of host time from io_start; 0: none */
 	int watch_fd;		    /* kick when it is readable; -1: none. See io_watch_again */
 	void (*kick)(void *opaque); /* called on the I/O thread when there is something new */
+	/*
+	 * What the I/O thread itself has to do: called there when @serve_fd is readable (-1: none), and
+	 * soon after io_poke. Must not block. May be NULL.
+	 */
+	int serve_fd;
+	void (*serve)(void *opaque);
+	bool no_signals; /* they are the caller's own matter */
 	void *opaque;
 };
 
@@ -32,9 +39,10 @@ struct io_cfg {
 struct io_events {
 	bool timed_out;
 	bool escaped; /* Ctrl-A X */
+	bool late;    /* the time of io_deadline has come */
 	bool help;    /* Ctrl-A H; cleared by reading, too */
 	bool resized; /* the terminal's size changed */
-	int signal;   /* SIGINT, SIGTERM, SIGHUP or SIGQUIT; 0: none */
+	int signal;   /* SIGINT, SIGTERM, SIGHUP or SIGQUIT; 0: none, always with no_signals */
 	bool eof;     /* all input has been taken, none will follow */
 };
 
@@ -46,13 +54,21 @@ void io_stop(struct io *io);
 /* What made watch_fd readable has been dealt with: wait for it once more. */
 void io_watch_again(struct io *io);
 
+/* From any thread: cfg.serve is called soon. */
+void io_poke(struct io *io);
+/*
+ * From any thread: io_events says @late in @ns of host time from now on, whatever was set before; 0: at
+ * once. A write that blocks is given up then.
+ */
+void io_deadline(struct io *io, u64 ns);
+
 void io_events(struct io *io, struct io_events *ret);
 /* Copies up to @max bytes of the input, without removing them. */
 size_t io_peek(struct io *io, u8 *ret, size_t max);
 void io_consume(struct io *io, size_t n);
 /*
  * Writes all of @len bytes to @fd, waiting as long as needed, unless the VM is to end: by time-out,
- * signal or escape. 0, -ECANCELED, or the negative errno of write(2).
+ * deadline, signal or escape. 0, -ECANCELED, or the negative errno of write(2).
  */
 int io_write(struct io *io, int fd, const u8 *data, size_t len);
 

@@ -236,6 +236,7 @@ static int compose(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 		.stdin_null = cfg->argv && !cfg->tty && p->input == INPUT_NULL,
 		.tty = cfg->argv ? cfg->tty : p->input == INPUT_TERMINAL,
 	};
+	const char *const listen[] = { "listen", PORT, NULL };
 	struct buf setup = { 0 };
 	int r = fill_env(cfg, p, term, sizeof(term), env, e);
 
@@ -243,6 +244,8 @@ static int compose(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 		r = fill_modules(cfg, p, modules, e);
 	if (r == 0 && cfg->devs)
 		r = vm_devs_guest(cfg->devs, &setup, e);
+	if (r == 0 && !cfg->argv && vm_setup_line(&setup, listen) < 0)
+		r = err_set(e, -ENOMEM, "out of memory");
 	if (r < 0)
 		goto out;
 	ic.setup = setup.data;

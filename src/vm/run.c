@@ -105,7 +105,10 @@ static void end_of_guest(const struct session *s, enum engine_exit why, struct v
 
 	switch (why) {
 	case ENGINE_POWEROFF:
-		if (command)
+		if (session_asked(s))
+			set_end(r, VM_END_STOPPED, command ? 128 + SIGTERM : 0, "%s",
+				command ? "stopped on request" : "");
+		else if (command)
 			set_end(r, VM_END_POWEROFF, VM_STATUS_HALTED,
 				"the guest powered off without reporting the command's status%s",
 				far);
@@ -135,6 +138,19 @@ static void end_of_guest(const struct session *s, enum engine_exit why, struct v
 	}
 }
 
+/* As by SIGTERM, which is what it means. */
+static void end_of_stop(const struct session *s, struct vm_result *r)
+{
+	u64 asked = session_asked(s);
+
+	if (asked)
+		set_end(r, VM_END_STOPPED, 128 + SIGTERM,
+			"stopped on request: the guest had not ended by itself within %g s%s",
+			(double)asked / 1e9, progress_words(s));
+	else
+		set_end(r, VM_END_STOPPED, 128 + SIGTERM, "stopped on request");
+}
+
 static void classify(const struct vm_cfg *cfg, const struct session *s, struct machine *m,
 		     enum engine_exit why, struct vm_result *r)
 {
@@ -149,6 +165,8 @@ static void classify(const struct vm_cfg *cfg, const struct session *s, struct m
 	else if (stopped == SESSION_SIGNAL)
 		set_end(r, VM_END_SIGNAL, 128 + session_signal(s), "ended by signal %d (%s)",
 			session_signal(s), strsignal(session_signal(s)));
+	else if (stopped == SESSION_STOPPED)
+		end_of_stop(s, r);
 	else if (stopped == SESSION_ESCAPED)
 		set_end(r, VM_END_USER, cfg->argv ? 128 + SIGINT : 0, "%s", "");
 	else if (machine_debug_exited(m, &code))
@@ -306,16 +324,67 @@ static int open_console(const struct vm_cfg *cfg, struct err *e, int *ret)
 	return *ret < 0 ? err_sys(e, -errno, "--console %s", cfg->console) : 0;
 }
 
-/* Where other processes find the VM, if there is something to find or it has a name. */
+/* Where other processes find the VM. One that nobody has to find runs without. */
 static int open_ctl(const struct vm_cfg *cfg, const struct prepared *p, struct session *s,
-		    struct err *e, struct ctl **ret)
+		    struct machine *m, const struct life *life, struct err *e, struct ctl **ret)
 {
 	struct ctl_cfg cc = { .name = cfg->name,
-			      .gate = session_gate(s),
+			      .session = s,
+			      .life = life,
 			      .devs = cfg->devs,
-			      .agent = p->linux_guest && !cfg->initrd };
+			      .agent = p->linux_guest && !cfg->initrd,
+			      .engine = machine_engine(m),
+			      .vcpus = topo_cpus(&p->topo),
+			      .mem = p->mem,
+			      .argv = cfg->argv };
+	struct err why;
+	int r;
 
-	return cfg->name || vm_has_vsock(cfg->devs) ? ctl_new(&cc, e, ret) : 0;
+	if (cfg->hidden)
+		return 0;
+	if (cfg->name || vm_has_vsock(cfg->devs))
+		return ctl_new(&cc, e, ret);
+	r = ctl_new(&cc, &why, ret);
+	if (r < 0 && cfg->verbose)
+		dprintf(cfg->err_fd, "orrery: `orrery ps` will not show this VM: %s\n", why.msg);
+	return 0;
+}
+
+/* Whether a reset is a beginning. */
+static bool restarts(const struct vm_cfg *cfg, const struct session *s, enum engine_exit why)
+{
+	return why == ENGINE_RESET && session_stopped(s) == SESSION_RUNS && !session_asked(s) &&
+	       (cfg->restart || session_reset_asked(s));
+}
+
+/*
+ * Runs the machine to its end. A reset builds another from the same parts: what is made anew has
+ * forgotten everything, which a reset of each part would have to prove. What is outside of the
+ * machine stays: disks' contents, networks, the terminal, the input that was read.
+ */
+static int run_to_end(const struct vm_cfg *cfg, const struct prepared *p, struct session *s,
+		      const struct traces *t, struct life *life, struct err *e, struct machine **m,
+		      enum engine_exit *ret_why)
+{
+	int r;
+
+	for (;;) {
+		life_set(life, LIFE_RUNNING);
+		*ret_why = session_run(s, *m);
+		if (!restarts(cfg, s, *ret_why))
+			return 0;
+		life_set(life, LIFE_INITIALIZING);
+		r = session_reset(s);
+		if (r < 0)
+			return err_set(e, r, "out of memory");
+		machine_free(*m);
+		*m = NULL;
+		r = new_machine(cfg, p, s, t, e, m);
+		if (r < 0) {
+			err_prefix(e, "reset");
+			return r;
+		}
+	}
 }
 
 /* Before any thread is started, and before devices have taken what they name. */
@@ -331,14 +400,14 @@ static int new_sandbox(const struct vm_cfg *cfg, const struct prepared *p, struc
 	bc.uses = p->kvm ? SANDBOX_KVM : SANDBOX_SOFT;
 	if (cfg->perf || cfg->cpu_cap)
 		bc.uses |= SANDBOX_PERF;
-	if (cfg->name || vm_has_vsock(cfg->devs))
+	if (!cfg->hidden)
 		bc.uses |= SANDBOX_CTL | SANDBOX_STREAM;
 	return sandbox_new(&bc, e, ret);
 }
 
 /* From the prepared parts to the end, with the terminal as it was afterwards. */
 static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 begun,
-			struct err *e, struct vm_result *r)
+			struct life *life, struct err *e, struct vm_result *r)
 {
 	bool terminal = p->input == INPUT_TERMINAL;
 	struct session_cfg sc = {
@@ -353,6 +422,10 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 		.out_fd = cfg->out_fd,
 		.err_fd = cfg->err_fd,
 		.timeout_ns = cfg->timeout_ns,
+		.no_signals = cfg->no_signals,
+		.init = p->linux_guest && !cfg->initrd,
+		.life = life,
+		.devs = cfg->devs,
 		.hvc = vcon_of(cfg->devs, &vm_dev_hvc),
 		.port = vcon_of(cfg->devs, &vm_dev_port),
 	};
@@ -371,9 +444,9 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 	if (rc == 0)
 		rc = open_traces(cfg, e, &traces);
 	if (rc == 0)
-		rc = open_ctl(cfg, p, s, e, &ctl);
-	if (rc == 0)
 		rc = new_machine(cfg, p, s, &traces, e, &m);
+	if (rc == 0)
+		rc = open_ctl(cfg, p, s, m, life, e, &ctl);
 	if (rc == 0 && terminal && (cfg->tty || !cfg->argv))
 		rc = term_raw(cfg->in_fd, e);
 	if (rc < 0)
@@ -382,10 +455,18 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 	sandbox_enter(sandbox);
 	r->prepare_ns = now_ns() - begun;
 	begun = now_ns();
-	why = session_run(s, m);
+	if (cfg->attach)
+		cfg->attach(cfg->opaque, s);
+	rc = run_to_end(cfg, p, s, &traces, life, e, &m, &why);
+	if (cfg->attach)
+		cfg->attach(cfg->opaque, NULL);
+	if (life_now(life) != LIFE_STOPPING)
+		life_set(life, LIFE_STOPPING);
 	r->run_ns = now_ns() - begun;
 	session_close(s);
 	term_restore();
+	if (rc < 0)
+		goto out;
 	r->guest_ns = machine_now(m);
 	classify(cfg, s, m, why, r);
 	if (wants_tail(cfg, r))
@@ -409,15 +490,19 @@ out:
 
 int vm_run(const struct vm_cfg *cfg, struct err *e, struct vm_result *ret)
 {
+	struct life own = { .state = LIFE_CREATED }, *life = cfg->life ? cfg->life : &own;
 	struct prepared p = { 0 };
 	u64 begun = now_ns();
-	int r = prepare(cfg, e, &p);
+	int r;
 
 	memset(ret, 0, sizeof(*ret));
+	BUG_IF(life_set(life, LIFE_INITIALIZING) < 0);
+	r = prepare(cfg, e, &p);
 	if (r == 0 && cfg->verbose)
 		say_setup(cfg, &p);
 	if (r == 0)
-		r = run_prepared(cfg, &p, begun, e, ret);
+		r = run_prepared(cfg, &p, begun, life, e, ret);
 	prepare_fini(&p);
+	life_set(life, r < 0 ? LIFE_FAILED : LIFE_STOPPED);
 	return r;
 }

@@ -9,6 +9,7 @@
 #include "board/topology.h"
 #include "image/initramfs.h"
 #include "vm/conlog.h"
+#include "vm/life.h"
 #include "vm/machine.h"
 
 #define VM_MEM_DEFAULT (512ull << 20)
@@ -28,6 +29,8 @@ enum {
 	VM_STATUS_TIMEOUT = 124,
 	VM_STATUS_FAILED = 125, /* Orrery could not do what was asked */
 };
+
+struct session;
 
 /* All pointers are borrowed. Zero means the default, except where a field says otherwise. */
 struct vm_cfg {
@@ -75,6 +78,16 @@ struct vm_cfg {
 	bool digest;
 	/* The process gives up what the guest does not need, for good (vm/sandbox.h). */
 	bool sandbox;
+	bool restart;	   /* a reset begins anew, instead of ending the run */
+	bool hidden;	   /* other processes do not find it (`orrery ps`) */
+	bool no_signals;   /* SIGTERM and others are the caller's matter */
+	struct life *life; /* CREATED; whoever wants to know. NULL: nobody */
+	/*
+	 * On the VM's thread: @s takes orders (vm/order.h) from now on; NULL: no longer. What comes
+	 * behind its end is refused, but not behind this. NULL: nobody gives any.
+	 */
+	void (*attach)(void *opaque, struct session *s);
+	void *opaque;
 };
 
 /* How a run ended. */
@@ -89,6 +102,7 @@ enum vm_end {
 	VM_END_DEBUG_EXIT, /* the guest wrote to the debug-exit port */
 	VM_END_TIMEOUT,
 	VM_END_SIGNAL,	 /* somebody ended us */
+	VM_END_STOPPED,	 /* somebody asked for it: `orrery stop` */
 	VM_END_USER,	 /* Ctrl-A X */
 	VM_END_OUTPUT,	 /* our output cannot be written */
 	VM_END_PROTOCOL, /* the guest broke the command port's protocol */

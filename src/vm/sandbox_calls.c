@@ -227,6 +227,7 @@ static const struct call table[] = {
 
 	/* --- clients of the control socket: who they are, a descriptor for them, its removal --- */
 	{ SCMP_SYS(accept4), SANDBOX_CTL | SANDBOX_GDB },
+	{ SCMP_SYS(epoll_ctl), SANDBOX_CTL },
 	{ SCMP_SYS(socketpair), SANDBOX_CTL, { INT(0, AF_UNIX) }, 1 },
 	{ SCMP_SYS(unlink), SANDBOX_CTL | SANDBOX_GDB },
 
@@ -351,12 +352,12 @@ static u32 rows_of(enum thread_role role, u32 uses)
 	switch (role) {
 	case THREAD_VM:
 		return ALWAYS | WAITS | DEVICES | uses;
-	case THREAD_VCPU: /* clients are served on the VM's thread */
+	case THREAD_VCPU: /* clients are served on the I/O thread */
 		return ALWAYS | DEVICES | (uses & ~(u32)(SANDBOX_CTL | SANDBOX_GDB));
 	case THREAD_WORKER:
 		return ALWAYS | (uses & (SANDBOX_DISK | SANDBOX_SHARE | SANDBOX_SHARE_WRITE));
-	default:
-		return ALWAYS | WAITS;
+	default: /* the control socket's clients are served there */
+		return ALWAYS | WAITS | (uses & (SANDBOX_CTL | SANDBOX_STREAM));
 	}
 }
 

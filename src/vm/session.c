@@ -24,6 +24,7 @@
  */
 #include "vm/session.h"
 
+#include "vm/session_priv.h"
 #include "vm/term.h"
 
 #include <errno.h>
@@ -32,46 +33,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/wire.h"
-
-#define OUT_SIZE 16384u
-#define IN_SIZE 4096u
 #define CTRL_D 0x04
 #define PROMPT "# " /* of busybox's shell for root */
 
-struct out {
-	int fd; /* -1: drop */
-	const char *what;
-	u8 data[OUT_SIZE];
-	size_t n;
-};
-
-struct session {
-	struct session_cfg cfg;
-	struct machine *m; /* while it runs */
-	struct io *io;
-	struct gate *gate;
-	struct cmdport *port;
-	struct conlog console;
-	struct out out, err, file;
-	u8 wire[2 * WIRE_WINDOW]; /* for a receiver that takes a part at a time: COM2's 16 bytes */
-	bool hvc_spoke;		  /* the guest has written to hvc0 */
-	bool moved;		  /* the command port is the virtio port now */
-	size_t wire_n, wire_old;  /* bytes there; those that are still for COM2 after a move */
-	u8 in[IN_SIZE];		  /* read from a file, or the end of the input, for COM1 */
-	size_t in_at, in_n;
-	u8 last; /* the last byte of the input */
-	bool in_eof, eof_told;
-	u64 asked_line; /* the console line + 1 at whose prompt the shell was told to end */
-
-	enum session_stop why;
-	int signal;
-	int out_err;
-	const char *out_what;
-	const char *fault;
-};
-
-static void stop(struct session *s, enum session_stop why)
+void session_stop_for(struct session *s, enum session_stop why)
 {
 	if (s->why == SESSION_RUNS)
 		s->why = why;
@@ -97,12 +62,12 @@ static void end_live(struct session *s)
 static void protocol_broken(struct session *s, const char *fault)
 {
 	s->fault = s->fault ? s->fault : fault;
-	stop(s, SESSION_PROTOCOL);
+	session_stop_for(s, SESSION_PROTOCOL);
 }
 
 /* --- output ----------------------------------------------------------------------------------- */
 
-static void flush(struct session *s, struct out *o)
+static void flush(struct session *s, struct session_out *o)
 {
 	size_t n = o->n;
 	int r;
@@ -119,32 +84,32 @@ static void flush(struct session *s, struct out *o)
 		return;
 	s->out_err = r;
 	s->out_what = o->what;
-	stop(s, SESSION_OUTPUT);
+	session_stop_for(s, SESSION_OUTPUT);
 }
 
-static void flush_all(struct session *s)
+void session_flush(struct session *s)
 {
 	flush(s, &s->out);
 	flush(s, &s->err);
 	flush(s, &s->file);
 }
 
-static void put(struct session *s, struct out *o, const u8 *bytes, size_t n)
+static void put(struct session *s, struct session_out *o, const u8 *bytes, size_t n)
 {
-	struct out *other = o == &s->out ? &s->err : o == &s->err ? &s->out : NULL;
+	struct session_out *other = o == &s->out ? &s->err : o == &s->err ? &s->out : NULL;
 
 	if (other)
 		flush(s, other);
 	if (!o->n && s->m)
 		machine_kick(s->m);
 	while (n) {
-		size_t k = MIN(n, OUT_SIZE - o->n);
+		size_t k = MIN(n, SESSION_OUT - o->n);
 
 		memcpy(o->data + o->n, bytes, k);
 		o->n += k;
 		bytes += k;
 		n -= k;
-		if (o->n == OUT_SIZE)
+		if (o->n == SESSION_OUT)
 			flush(s, o);
 	}
 }
@@ -160,7 +125,7 @@ static void console_tx(struct session *s, const u8 *bytes, size_t n)
 		if (bytes[i] != '\r')
 			put(s, &s->err, &bytes[i], 1);
 	if (s->console.panic_over)
-		stop(s, SESSION_PANIC);
+		session_stop_for(s, SESSION_PANIC);
 	if (s->cfg.shell && s->eof_told)
 		feed_console(s);
 }
@@ -332,10 +297,12 @@ void session_rx_space(void *opaque, enum machine_port port)
 {
 	struct session *s = opaque;
 
-	if (port == MACHINE_CMDPORT)
+	if (port == MACHINE_CMDPORT) {
 		send_wire(s);
-	else if (!s->cfg.command)
+		session_ask_again(s);
+	} else if (!s->cfg.command) {
 		feed_console(s);
+	}
 }
 
 static void hvc_space(void *opaque, unsigned port)
@@ -393,7 +360,7 @@ static void on_state(void *opaque, enum cmdport_state state)
 	struct session *s = opaque;
 
 	if (state == CMDPORT_EXITED)
-		stop(s, SESSION_EXITED);
+		session_stop_for(s, SESSION_EXITED);
 }
 
 static void on_room(void *opaque)
@@ -415,21 +382,21 @@ static const char escape_help[] =
 	"\r\norrery: Ctrl-A X ends the guest at once; Ctrl-A Ctrl-A sends "
 	"Ctrl-A; Ctrl-A H shows this\r\n";
 
-/* On the engine's thread after a kick. */
-static void on_poll(void *opaque)
+void session_take_events(struct session *s)
 {
-	struct session *s = opaque;
 	struct io_events ev;
 	unsigned rows, cols;
 
 	io_events(s->io, &ev);
 	if (ev.signal) {
 		s->signal = ev.signal;
-		stop(s, SESSION_SIGNAL);
+		session_stop_for(s, SESSION_SIGNAL);
 	} else if (ev.escaped) {
-		stop(s, SESSION_ESCAPED);
+		session_stop_for(s, SESSION_ESCAPED);
+	} else if (ev.late) {
+		session_stop_for(s, SESSION_STOPPED);
 	} else if (ev.timed_out) {
-		stop(s, SESSION_TIMEOUT);
+		session_stop_for(s, SESSION_TIMEOUT);
 	}
 	if (ev.resized && term_size((int[]){ s->cfg.in_fd, s->cfg.out_fd }, 2, &rows, &cols)) {
 		if (s->cfg.tty && s->port)
@@ -438,6 +405,15 @@ static void on_poll(void *opaque)
 	}
 	if (ev.help)
 		put(s, &s->err, (const u8 *)escape_help, strlen(escape_help));
+}
+
+/* On the engine's thread after a kick. */
+static void on_poll(void *opaque)
+{
+	struct session *s = opaque;
+
+	session_take_events(s);
+	session_take_orders(s);
 	if (s->cfg.input == INPUT_STREAM || s->cfg.input == INPUT_TERMINAL) {
 		if (s->port)
 			feed_command(s);
@@ -446,16 +422,43 @@ static void on_poll(void *opaque)
 	}
 	gate_dispatch(s->gate);
 	io_watch_again(s->io);
-	flush_all(s);
+	session_flush(s);
 }
 
+/* From any thread: the VM's thread has something to look at. */
 static void on_io(void *opaque)
 {
 	struct session *s = opaque;
-	struct machine *m = __atomic_load_n(&s->m, __ATOMIC_ACQUIRE);
 
-	if (m)
-		machine_kick(m);
+	pthread_mutex_lock(&s->lock);
+	if (s->m)
+		machine_kick(s->m);
+	s->kicked = true;
+	pthread_cond_signal(&s->cond);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void set_machine(struct session *s, struct machine *m)
+{
+	pthread_mutex_lock(&s->lock);
+	s->m = m;
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void serve(void *opaque)
+{
+	struct session *s = opaque;
+
+	gate_dispatch(s->io_gate);
+}
+
+static void poke(void *opaque)
+{
+	struct session *s = opaque;
+
+	/* Before the I/O thread exists, and behind its end, nobody has to be called. */
+	if (s->io)
+		io_poke(s->io);
 }
 
 static void on_held(void *opaque, bool held)
@@ -463,34 +466,53 @@ static void on_held(void *opaque, bool held)
 	update_live(opaque);
 }
 
+/* What must be there before anything can fail. */
+static struct session *session_alloc(const struct session_cfg *cfg)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->cfg = *cfg;
+	s->out = (struct session_out){ .fd = cfg->out_fd, .what = "standard output" };
+	s->err = (struct session_out){ .fd = cfg->err_fd, .what = "standard error" };
+	s->file = (struct session_out){ .fd = cfg->console_fd, .what = "the --console file" };
+	s->tail = &s->queue;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->cond, NULL);
+	return s;
+}
+
 int session_new(const struct session_cfg *cfg, struct err *e, struct session **ret)
 {
 	bool threaded = cfg->input == INPUT_STREAM || cfg->input == INPUT_TERMINAL;
-	struct session *s = calloc(1, sizeof(*s));
+	struct session *s = session_alloc(cfg);
 	struct gate_cfg gc = { .kick = on_io, .held = on_held, .opaque = s };
+	struct gate_cfg sc = { .kick = poke, .opaque = s };
 	struct io_cfg ic = { .in_fd = threaded ? cfg->in_fd : -1,
 			     .escape = cfg->input == INPUT_TERMINAL && (!cfg->command || cfg->tty),
 			     .timeout_ns = cfg->timeout_ns,
 			     .kick = on_io,
+			     .serve = serve,
+			     .no_signals = cfg->no_signals,
 			     .opaque = s };
 	int r;
 
 	if (!s)
 		return err_set(e, -ENOMEM, "out of memory");
-	s->cfg = *cfg;
-	s->out = (struct out){ .fd = cfg->out_fd, .what = "standard output" };
-	s->err = (struct out){ .fd = cfg->err_fd, .what = "standard error" };
-	s->file = (struct out){ .fd = cfg->console_fd, .what = "the --console file" };
 	if (cfg->command && cmdport_new(&port_ops, s, &s->port) < 0) {
 		session_free(s);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	r = gate_new(&gc, &s->gate);
+	if (r == 0)
+		r = gate_new(&sc, &s->io_gate);
 	if (r < 0) {
 		session_free(s);
 		return err_sys(e, r, "cannot watch the devices' back ends");
 	}
 	ic.watch_fd = gate_fd(s->gate);
+	ic.serve_fd = gate_fd(s->io_gate);
 	r = io_start(&ic, e, &s->io);
 	if (r < 0) {
 		session_free(s);
@@ -503,29 +525,57 @@ int session_new(const struct session_cfg *cfg, struct err *e, struct session **r
 	return 0;
 }
 
+int session_reset(struct session *s)
+{
+	set_machine(s, NULL);
+	s->why = SESSION_RUNS;
+	s->console = (struct conlog){ 0 };
+	s->hvc_spoke = s->moved = s->eof_told = false;
+	s->wire_n = s->wire_old = 0;
+	s->asked_line = 0;
+	if (!s->port)
+		return 0;
+	cmdport_free(s->port);
+	s->port = NULL;
+	return cmdport_new(&port_ops, s, &s->port);
+}
+
 enum engine_exit session_run(struct session *s, struct machine *m)
 {
 	enum engine_exit why;
 
-	__atomic_store_n(&s->m, m, __ATOMIC_RELEASE);
+	set_machine(s, m);
 	update_live(s);
 	/* What came before there was a machine to kick. */
 	machine_kick(m);
+	if (s->resetting)
+		session_finish(s, s->resetting, 0);
 	if (!s->cfg.command)
 		feed_console(s);
-	why = machine_run(m, on_poll, s);
-	flush_all(s);
-	return why;
+	for (;;) {
+		why = machine_run(m, on_poll, s);
+		if (why != ENGINE_STOPPED || s->why != SESSION_RUNS)
+			break;
+		if (s->pausing)
+			session_paused(s);
+		if (s->why != SESSION_RUNS || s->resetting)
+			break;
+		/* What was asked, or came, while it stood still. */
+		machine_kick(m);
+	}
+	session_flush(s);
+	return s->resetting && s->why == SESSION_RUNS ? ENGINE_RESET : why;
 }
 
 void session_close(struct session *s)
 {
-	if (!s)
+	if (!s || !s->io)
 		return;
+	session_end_orders(s);
 	io_stop(s->io);
 	s->io = NULL;
 	/* Workers of devices may still post: they end with the machine. */
-	__atomic_store_n(&s->m, NULL, __ATOMIC_RELEASE);
+	set_machine(s, NULL);
 }
 
 void session_free(struct session *s)
@@ -535,7 +585,15 @@ void session_free(struct session *s)
 	session_close(s);
 	cmdport_free(s->port);
 	gate_free(s->gate);
+	gate_free(s->io_gate);
+	pthread_cond_destroy(&s->cond);
+	pthread_mutex_destroy(&s->lock);
 	free(s);
+}
+
+struct gate *session_io_gate(struct session *s)
+{
+	return s->io_gate;
 }
 
 struct gate *session_gate(struct session *s)

@@ -10,7 +10,9 @@
 #include "vm/cmdport.h"
 #include "vm/conlog.h"
 #include "vm/io.h"
+#include "vm/life.h"
 #include "vm/machine.h"
+#include "vm/order.h"
 #include "vm/vcon.h"
 
 struct session;
@@ -25,6 +27,7 @@ enum session_stop {
 	SESSION_TIMEOUT,
 	SESSION_SIGNAL,
 	SESSION_ESCAPED,
+	SESSION_STOPPED, /* by an order: at once, or because its time was over */
 };
 
 struct session_cfg {
@@ -40,6 +43,10 @@ struct session_cfg {
 	struct vcon *hvc;  /* is the console's input and output, beside the serial one; or NULL */
 	struct vcon *port; /* the command port may move there; or NULL */
 	u64 timeout_ns;
+	bool no_signals;   /* struct io_cfg */
+	bool init;	   /* the guest runs our init, also without a command */
+	struct life *life; /* borrowed: INITIALIZING at first */
+	const struct vm_devs *devs;
 };
 
 /* Starts to wait for input and signals. 0 or an error with message. */
@@ -48,6 +55,11 @@ int session_new(const struct session_cfg *cfg, struct err *e, struct session **r
 void session_close(struct session *s);
 void session_free(struct session *s);
 
+/*
+ * Where what the I/O thread serves enters (struct io_cfg): dispatched there, also while the VM is
+ * paused. The session's.
+ */
+struct gate *session_io_gate(struct session *s);
 /* Where devices' back ends enter the VM's thread; the session's. */
 struct gate *session_gate(struct session *s);
 
@@ -55,8 +67,30 @@ struct gate *session_gate(struct session *s);
 void session_tx(void *opaque, enum machine_port port, const u8 *bytes, size_t n);
 void session_rx_space(void *opaque, enum machine_port port);
 
-/* Runs the machine to its end, or to the session's. */
+/*
+ * Runs the machine to its end, or to the session's, through all pauses. ENGINE_RESET also if an order
+ * asked for it: then session_again says so.
+ */
 enum engine_exit session_run(struct session *s, struct machine *m);
+/*
+ * The machine of the last run is about to be freed, and another will be run from the beginning: the
+ * guest's conversation is forgotten, input that it has read is gone. 0 or -ENOMEM.
+ */
+int session_reset(struct session *s);
+/* Whether the last run was ended by ORDER_RESET. */
+bool session_reset_asked(const struct session *s);
+
+/*
+ * Gives an order (vm/order.h). From any thread, as long as the session is not freed.
+ */
+void session_give(struct session *s, struct order *o);
+/*
+ * From any thread: nobody waits for @o any more. True: it was taken back, @done will not be called.
+ * False: it will be, or has been.
+ */
+bool session_withdraw(struct session *s, struct order *o);
+/* Whether the guest was asked to end (ORDER_STOP), and how long it had, in ns; 0: it was not. */
+u64 session_asked(const struct session *s);
 
 enum session_stop session_stopped(const struct session *s);
 const struct conlog *session_console(const struct session *s);

@@ -13,7 +13,8 @@
  * table at a multiple of 16. A table's length and checksum are filled in when it ends; the XSDT
  * comes last, because it holds the addresses of the others.
  *
- * The DSDT describes what the guest cannot find by itself: UARTs, RTC and virtio-mmio slots.
+ * The DSDT describes what the guest cannot find by itself: UARTs, RTC, the power button and
+ * virtio-mmio slots.
  * Processors come from the MADT alone; device objects for them would only be interpreted to say
  * that there are no P-, C- or T-states. Field layouts: ACPI 6.3, chapter 5.2; DSDT: acpi_dsdt().
  */
@@ -135,6 +136,29 @@ static void dsdt_virtio(struct aml *a, unsigned slot)
 	aml_end(a, dev);
 }
 
+/*
+ * The power button, a control method one (4.8.3.2), and the device that tells of it: on a
+ * hardware-reduced machine events come through a generic event device (5.6.9), here by one edge.
+ */
+static void dsdt_button(struct aml *a)
+{
+	enum { POWER_BUTTON_PRESSED = 0x80 }; /* 5.6.6: notification values of the device */
+	size_t dev = aml_device_begin(a, "PWRB"), in;
+
+	aml_name_eisaid(a, "_HID", "PNP0C0C");
+	aml_end(a, dev);
+	dev = aml_device_begin(a, "GED");
+	aml_name_string(a, "_HID", "ACPI0013");
+	aml_name_int(a, "_UID", 0);
+	in = aml_crs_begin(a);
+	aml_res_irq(a, X86_BUTTON_GSI, false);
+	aml_crs_end(a, in);
+	in = aml_method_begin(a, "_EVT", 1);
+	aml_notify(a, "\\_SB.PWRB", POWER_BUTTON_PRESSED);
+	aml_end(a, in);
+	aml_end(a, dev);
+}
+
 static gpa_t acpi_dsdt(struct image *im)
 {
 	static const u64 s5[] = { X86_S5_SLP_TYP, 0, 0, 0 };
@@ -146,6 +170,7 @@ static gpa_t acpi_dsdt(struct image *im)
 	dsdt_isa(&a, "COM1", "PNP0501", 1, X86_COM1_PORT, X86_COM_PORTS, X86_COM1_GSI);
 	dsdt_isa(&a, "COM2", "PNP0501", 2, X86_COM2_PORT, X86_COM_PORTS, X86_COM2_GSI);
 	dsdt_isa(&a, "RTC", "PNP0B00", 0, X86_CMOS_PORT, X86_CMOS_PORTS, X86_CMOS_GSI);
+	dsdt_button(&a);
 	for (unsigned i = 0; !im->in->virtio_hidden && i < im->in->virtio_slots; i++)
 		dsdt_virtio(&a, i);
 	aml_end(&a, sb);
@@ -182,7 +207,7 @@ static void acpi_fadt(struct image *im, gpa_t dsdt)
 	put(im, NULL, 109 - 44); /* fixed hardware, all absent */
 	put_le(im, VGA_ABSENT, 2);
 	put_le(im, 0, 1);
-	/* Buttons "not fixed": no button at all in this namespace. */
+	/* Buttons "not fixed": the power button is a device of the namespace; no sleep button. */
 	put_le(im, WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | RESET_REG | HW_REDUCED, 4);
 	put_gas_port(im, X86_RESET_PORT);
 	put_le(im, X86_RESET_VALUE, 1);

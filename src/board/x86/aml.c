@@ -24,9 +24,11 @@ enum {
 	OP_SCOPE = 0x10,
 	OP_BUFFER = 0x11,
 	OP_PACKAGE = 0x12,
+	OP_METHOD = 0x14,
 	OP_DUAL_NAME = 0x2e,
 	OP_EXT = 0x5b,
 	OP_EXT_DEVICE = 0x82,
+	OP_NOTIFY = 0x86,
 };
 
 static void put(struct aml *a, const void *p, size_t n)
@@ -135,6 +137,24 @@ size_t aml_scope_begin(struct aml *a, const char *path)
 	mark = a->out->len;
 	put_path(a, path);
 	return mark;
+}
+
+size_t aml_method_begin(struct aml *a, const char *name, unsigned args)
+{
+	size_t mark;
+
+	put_byte(a, OP_METHOD);
+	mark = a->out->len;
+	put_path(a, name);
+	put_byte(a, (u8)(args & 7)); /* MethodFlags (20.2.5.2): not serialized, level 0 */
+	return mark;
+}
+
+void aml_notify(struct aml *a, const char *path, u8 value)
+{
+	put_byte(a, OP_NOTIFY);
+	put_path(a, path);
+	put_int(a, value);
 }
 
 size_t aml_device_begin(struct aml *a, const char *name)

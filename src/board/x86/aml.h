@@ -21,6 +21,7 @@ struct aml {
  */
 size_t aml_scope_begin(struct aml *a, const char *path); /* "\\_SB" or "\\_SB.NAME" */
 size_t aml_device_begin(struct aml *a, const char *name);
+size_t aml_method_begin(struct aml *a, const char *name, unsigned args);
 void aml_end(struct aml *a, size_t mark);
 /* Name(_CRS, ResourceTemplate() { ... }) */
 size_t aml_crs_begin(struct aml *a);
@@ -32,6 +33,9 @@ void aml_name_string(struct aml *a, const char *name, const char *s);
 void aml_name_eisaid(struct aml *a, const char *name, const char *id); /* "PNP0501" */
 /* Name(@name, Package() { v[0], ... }) of at most 16 integers. */
 void aml_name_package(struct aml *a, const char *name, const u64 *v, unsigned n);
+
+/* Notify(@path, @value), in a method. */
+void aml_notify(struct aml *a, const char *path, u8 value);
 
 /* Resource descriptors (ACPI 6.3, 6.4), only inside _CRS. */
 void aml_res_io(struct aml *a, u16 base, u8 len);

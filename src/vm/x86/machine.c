@@ -540,6 +540,14 @@ void machine_resume(struct machine *m)
 			device_resume(&m->dev[i]);
 }
 
+void machine_power_button(struct machine *m)
+{
+	struct irq_line l = ioapic_line(m->ioapic, X86_BUTTON_GSI);
+
+	irq_set(&l, true);
+	irq_set(&l, false);
+}
+
 const char *machine_engine(const struct machine *m)
 {
 	return m->engine.ops->name;
