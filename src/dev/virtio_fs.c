@@ -268,6 +268,9 @@ static void on_free(void *dev)
 	vjobs_free(fs->slow);
 	if (fs->retry.clk)
 		drop_parked(fs, NULL);
+	/* What it has mapped is in guest memory, which goes before the server does. */
+	if (fs->server)
+		fuse_reset(fs->server);
 	free(fs);
 }
 

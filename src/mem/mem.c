@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -71,12 +72,31 @@ static int check_regions(const struct mem_region *r, unsigned n, struct err *e, 
 	return 0;
 }
 
-/* pagemap counts in host pages; on a host with larger ones everything is read. */
+/*
+ * An own descriptor of this process's pagemap, or -1. It is opened once for the process: a VM that
+ * is reset needs one when the process may not open files any more. pagemap counts in host pages; on
+ * a host with larger ones everything is read.
+ */
 static int open_pagemap(void)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static int first = -1;
+	static pid_t owner; /* of @first: a child has pages of its own */
+	int fd;
+
 	if (sysconf(_SC_PAGESIZE) != (long)GUEST_PAGE_SIZE)
 		return -1;
-	return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	pthread_mutex_lock(&lock);
+	if (first >= 0 && owner != getpid()) {
+		close(first);
+		first = -1;
+	}
+	if (first < 0)
+		first = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	owner = getpid();
+	fd = first < 0 ? -1 : fcntl(first, F_DUPFD_CLOEXEC, 0);
+	pthread_mutex_unlock(&lock);
+	return fd;
 }
 
 /* Maps @r at a host address congruent to its guest address modulo the huge-page size. */

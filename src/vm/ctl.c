@@ -375,12 +375,29 @@ static void on_client(void *opaque, u32 events)
 		drop(c);
 }
 
+/*
+ * Makes room. A crowd that came and stays must not keep others out, who may want to end the VM; but
+ * one that waits for its end would take a lost connection for it.
+ */
+static void drop_oldest(struct ctl *ctl)
+{
+	struct client *oldest = NULL;
+
+	for (struct client *c = ctl->clients; c; c = c->next)
+		if (c->order.op != ORDER_STOP)
+			oldest = c;
+	if (oldest)
+		drop(oldest);
+}
+
 static void add_client(struct ctl *ctl, int fd)
 {
 	struct client *c = NULL;
 	pid_t pid;
 	uid_t uid;
 
+	if (ctl->n_clients == CLIENTS_MAX)
+		drop_oldest(ctl);
 	if (ctl->n_clients < CLIENTS_MAX && unixsock_peer(fd, &pid, &uid) == 0 &&
 	    (uid == geteuid() || uid == 0))
 		c = calloc(1, sizeof(*c));

@@ -300,11 +300,20 @@ static u64 guest_now(void *opaque)
 	return s->rtc_ns + gclock_now(s->clk);
 }
 
+/* What belonged to a machine, which is gone: a reset makes another. */
+static void share_end(struct share *s)
+{
+	fuse_free(s->server);
+	s->server = NULL;
+	if (s->window)
+		sigbus_unguard(s->window);
+	s->window = NULL;
+}
+
 static int share_create(void *dev, const struct vdev_env *env, struct err *e, struct vdev **ret)
 {
 	struct share *s = dev;
-	struct fuse_cfg fc = { .root = s->fd,
-			       .ro = s->ro,
+	struct fuse_cfg fc = { .ro = s->ro,
 			       .cached = s->cache,
 			       .exact = s->exact,
 			       .now = guest_now,
@@ -313,15 +322,23 @@ static int share_create(void *dev, const struct vdev_env *env, struct err *e, st
 			       .window_len = env->window.len };
 	int r;
 
+	share_end(s);
+	fc.root = fcntl(s->fd, F_DUPFD_CLOEXEC, 0);
+	if (fc.root < 0)
+		return err_sys(e, -errno, OPT " %s", s->dir);
 	if (env->window.len) {
 		fc.window = mem_ptr(env->mem, env->window.base, env->window.len);
 		r = sigbus_guard(fc.window, fc.window_len);
-		if (r < 0)
+		if (r < 0) {
+			close(fc.root);
 			return err_set(e, r, OPT " %s: too many shares with dax", s->dir);
+		}
 		s->window = fc.window;
 	}
 	s->clk = env->clk;
 	r = fuse_new(&fc, &s->server);
+	if (r < 0)
+		close(fc.root);
 	if (r == -EOPNOTSUPP)
 		return err_set(e, r,
 			       OPT " %s: this is a file system of the kernel's own, which has "
@@ -329,7 +346,6 @@ static int share_create(void *dev, const struct vdev_env *env, struct err *e, st
 			       s->dir);
 	if (r < 0)
 		return err_sys(e, r, OPT " %s", s->dir);
-	s->fd = -1;
 	r = virtio_fs_new(env, s->tag, s->server, ret);
 	return r < 0 ? err_sys(e, r, "cannot create the device for " OPT " %s", s->dir) : 0;
 }
@@ -368,9 +384,7 @@ static void share_free(void *dev)
 
 	if (!s)
 		return;
-	fuse_free(s->server);
-	if (s->window)
-		sigbus_unguard(s->window);
+	share_end(s);
 	if (s->fd >= 0)
 		close(s->fd);
 	free(s);
