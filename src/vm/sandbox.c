@@ -52,6 +52,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -418,6 +419,11 @@ int sandbox_new(const struct sandbox_cfg *cfg, struct err *e, struct sandbox **r
 	}
 	if (cfg->verbose)
 		say_sandbox(s, cfg->err_fd);
+	/*
+	 * Before it shrinks an arena of a thread's own, glibc's malloc asks a file whether memory is
+	 * overcommitted (check_may_shrink_heap). Where all threads share the first there is no other.
+	 */
+	mallopt(M_ARENA_MAX, 1);
 	current = s;
 	thread_on_begin(enter);
 	*ret = s;
