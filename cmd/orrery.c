@@ -9,6 +9,7 @@
 
 #include "connect.h"
 #include "control.h"
+#include "doctor.h"
 #include "exec.h"
 #include "kernel.h"
 #include "locks.h"
@@ -36,6 +37,7 @@ static const struct command {
 	{ "balloon", cmd_balloon, "tells a guest how much memory to keep" },
 	{ "stats", cmd_stats, "counters of a running VM" },
 	{ "kernel", cmd_kernel, "lists, fetches and removes cached kernels" },
+	{ "doctor", cmd_doctor, "says what this host has, and what each lack costs" },
 	{ "locks", cmd_locks, "shows who has which CPUs and caches of this host" },
 	{ "topo", cmd_topo, "shows what a CPU topology means, and lists the presets" },
 };

@@ -12,7 +12,8 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 def main():
     orrery, page = sys.argv[1:]
     helped = set()
-    for words in ([], ["run"], ["exec"], ["connect"], ["ps"], ["stop"], ["reset"], ["kernel"], ["locks"], ["topo"]):
+    for words in ([], ["run"], ["exec"], ["connect"], ["ps"], ["stop"], ["reset"], ["doctor"], ["kernel"], ["locks"],
+                  ["topo"]):
         run = subprocess.run([orrery, *words, "--help"], capture_output=True, text=True, check=False)
         if run.returncode:
             sys.exit(f"{' '.join([orrery, *words])} --help: status {run.returncode}")
