@@ -434,7 +434,14 @@ int fuse_reopen(struct fuse *f, const struct fnode *n, int flags, mode_t mode)
 	fd = openat(f->proc, name, flags | O_NOATIME, mode);
 	if (fd < 0 && errno == EPERM)
 		fd = openat(f->proc, name, flags, mode);
-	return fd < 0 ? -errno : fd;
+	return fd < 0 ? fuse_refusal(n, -errno) : fd;
+}
+
+int fuse_refusal(const struct fnode *n, int error)
+{
+	bool refused = error == -EACCES || error == -EXDEV;
+
+	return refused && __atomic_load_n(&n->unplaced, __ATOMIC_RELAXED) ? -ESTALE : error;
 }
 
 void fuse_stamp(const struct freq *q, int fd)

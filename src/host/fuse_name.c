@@ -182,7 +182,9 @@ int fuse_do_link(struct freq *q)
 		return r;
 	fuse_proc_path(path, old->fd);
 	/* With AT_EMPTY_PATH it would need a capability. */
-	r = linkat(AT_FDCWD, path, q->node->fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+	r = linkat(AT_FDCWD, path, q->node->fd, name, AT_SYMLINK_FOLLOW) < 0
+		    ? fuse_refusal(old, -errno)
+		    : 0;
 	if (r == 0)
 		fuse_stamp(q, q->node->fd);
 	fuse_node_put(q->f, old);

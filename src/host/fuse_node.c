@@ -14,6 +14,11 @@
  * when descriptors run out. While a node has no descriptor its inode number may be used anew, so
  * a file that is found by number is then compared by handle.
  *
+ * A file that was opened by handle may have no place in the tree of names as far as the host knows,
+ * if it has forgotten it meanwhile. Landlock, which judges by place, then refuses to open it
+ * (vm/sandbox). So such a refusal is ESTALE, on which the client's kernel looks the name up again,
+ * and that look-up puts a descriptor that was opened by name in the place of the other.
+ *
  * Numbers of nodes are never used again: a stale one means nothing rather than something else.
  *
  * What the client sees as an inode number is the host's, mixed with the device where that is not
@@ -222,6 +227,12 @@ static void know_mount(struct fuse *f, const struct fnode *n)
 	f->mount[f->n_mounts++].fd = fd;
 }
 
+static void set_placed(struct fnode *n, bool placed)
+{
+	/* Directories are always opened with all that is above them (exportfs in the host's kernel). */
+	__atomic_store_n(&n->unplaced, !placed && n->type != S_IFDIR, __ATOMIC_RELAXED);
+}
+
 /* --- descriptors ------------------------------------------------------------------------------ */
 
 static void lru_add(struct fuse *f, struct fnode *n)
@@ -294,6 +305,7 @@ static int open_node(struct fuse *f, struct fnode *n)
 	if (fd < 0)
 		return -errno;
 	n->fd = fd;
+	set_placed(n, false);
 	lru_add(f, n);
 	f->stat.reopened++;
 	return 0;
@@ -498,12 +510,16 @@ static int keep(struct fuse *f, int fd, const struct statx *st, bool created, bo
 			n->fd = fd;
 			fd = -1;
 			lru_add(f, n);
+			set_placed(n, true);
 		} else {
 			unkey(f, n);
 			n = NULL;
 		}
 		free(h);
 	} else if (n) {
+		/* Others may be using the number just now: it goes on meaning this file. */
+		if (n->unplaced && dup3(fd, n->fd, O_CLOEXEC) >= 0)
+			set_placed(n, true);
 		close(fd);
 		fd = -1;
 	}
@@ -548,7 +564,7 @@ int fuse_node_look(struct fuse *f, struct fnode *dir, const char *name, bool cre
 		return -errno;
 	pthread_mutex_lock(&f->lock);
 	n = created ? NULL : by_key(f, &st);
-	if (n && n->fd >= 0) {
+	if (n && n->fd >= 0 && !n->unplaced) {
 		n->lookups++;
 		n->refs++;
 		lru_touch(f, n);

@@ -65,6 +65,11 @@ struct fnode {
 		u32 mtime_ns, ctime_ns;
 		u64 size;
 	} seen;
+	/*
+	 * @fd is from @handle, so the host may not know in which directory the file is. Atomic, and
+	 * changed under the lock.
+	 */
+	bool unplaced;
 	u16 type;    /* S_IFMT */
 	bool keyed;  /* in the table by key */
 	bool hollow; /* the root of a file system of the kernel's own: nothing is shown of it */
@@ -162,9 +167,14 @@ int freq_put(struct freq *q, const void *p, size_t n);
 void fuse_proc_path(char ret[FUSE_PROC_PATH], int fd);
 /*
  * Opens a node anew. A descriptor, or negative errno. The type of the node must allow it. @mode is
- * for O_TMPFILE.
+ * for O_TMPFILE. -ESTALE also means that the client must look the name up again.
  */
 int fuse_reopen(struct fuse *f, const struct fnode *n, int flags, mode_t mode);
+/*
+ * What a refusal of a call on @n is for the client: ESTALE if it may be for want of a place, which
+ * a look-up by name gives it (fuse_node.c).
+ */
+int fuse_refusal(const struct fnode *n, int error);
 /* Acts as the client's user until the other is called; the file mode mask is 0 meanwhile. */
 struct fuse_cred {
 	bool changed;

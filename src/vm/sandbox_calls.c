@@ -312,6 +312,7 @@ static const struct call table[] = {
 	{ SCMP_SYS(listxattr), SANDBOX_SHARE },
 	{ SCMP_SYS(flock), SANDBOX_SHARE },
 	{ SCMP_SYS(dup), SANDBOX_SHARE },
+	{ SCMP_SYS(dup3), SANDBOX_SHARE },
 	{ SCMP_SYS(fcntl), SANDBOX_SHARE },
 	/* As whom: of this thread (fuse.c, prepare_thread). */
 	{ SCMP_SYS(setfsuid), SANDBOX_SHARE },

@@ -8,6 +8,7 @@
 #include "vm/sandbox.h"
 
 #include "base/thread.h"
+#include "dev/fuse_rig.h"
 #include "vm/devices.h"
 #include "vm/run.h"
 
@@ -547,6 +548,112 @@ static void test_read_only(void **state)
 	remove_tree(&t);
 }
 
+/*
+ * A file server that has more files than descriptors, in a host that has forgotten where they are:
+ * those opened by handle are refused, and a look-up by name helps.
+ */
+#define MANY 200
+
+static struct {
+	int ask[2], told[2];
+} dropper;
+
+static int many_files(const struct how *h)
+{
+	static struct client c;
+	char name[16], byte = 0;
+	u64 id[MANY], fh;
+
+	client_up(&c, (struct fuse_cfg){ .fds = 64 });
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		if (client_call(&c, FUSE_LOOKUP, 1, NULL, 0, name))
+			return ENFILE;
+		id[i] = ((const struct fuse_entry_out *)client_body(&c))->nodeid;
+	}
+	if (write(dropper.ask[1], &byte, 1) != 1 || read(dropper.told[0], &byte, 1) != 1)
+		return WRONG;
+	for (unsigned i = 0; i < MANY; i++) {
+		struct fuse_read_in rd = { .size = 16 };
+		s32 r = client_open(&c, id[i], O_RDONLY, &fh);
+
+		snprintf(name, sizeof(name), "f%u", i);
+		if (r == -ESTALE && client_look(&c, 1, name) == id[i])
+			r = client_open(&c, id[i], O_RDONLY, &fh);
+		if (r)
+			return -r;
+		rd.fh = fh;
+		if (client_call(&c, FUSE_READ, id[i], &rd, sizeof(rd), NULL) ||
+		    memcmp(client_body(&c), name, strlen(name)) != 0)
+			return WRONG;
+		if (client_call(&c, FUSE_RELEASE, id[i], &(struct fuse_release_in){ .fh = fh },
+				sizeof(struct fuse_release_in), NULL))
+			return WRONG;
+	}
+	return FINE;
+}
+
+/* Makes the host forget names that nobody uses, once it is asked. */
+static pid_t start_dropper(void)
+{
+	char byte;
+	pid_t pid;
+	int fd;
+
+	assert_int_equal(pipe2(dropper.ask, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(dropper.told, O_CLOEXEC), 0);
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid)
+		return pid;
+	close(dropper.ask[1]);
+	fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+	if (read(dropper.ask[0], &byte, 1) == 1 && fd >= 0 && write(fd, "2", 1) == 1)
+		byte = 1;
+	_exit(write(dropper.told[1], &byte, 1) != 1);
+}
+
+static void test_by_handle(void **state)
+{
+	char dir[80];
+	struct place place = { dir, SANDBOX_CHANGE };
+	struct how h = { .role = THREAD_VM,
+			 .uses = SANDBOX_SHARE | SANDBOX_SHARE_WRITE,
+			 .place = &place,
+			 .n_places = 1,
+			 .act = many_files };
+	struct ended r;
+	char name[16];
+	pid_t helper;
+
+	if (left_out())
+		return;
+	if (access("/proc/sys/vm/drop_caches", W_OK) < 0) {
+		print_message("skip: only root can make the host forget names\n");
+		return;
+	}
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		fuse_put_file(name, name);
+	}
+	snprintf(dir, sizeof(dir), "%s", shared("."));
+	sync();
+	helper = start_dropper();
+	r = run(&h);
+	for (unsigned i = 0; i < 2; i++) {
+		close(dropper.ask[i]);
+		close(dropper.told[i]);
+	}
+	waitpid(helper, NULL, 0);
+	if (WIFEXITED(r.status) && WEXITSTATUS(r.status) == ENFILE) {
+		print_message("skip: no file handles here; run as root on a local file system\n");
+		return;
+	}
+	if (!WIFEXITED(r.status) || WEXITSTATUS(r.status) != FINE)
+		fail_msg("status %#x, said: %s", r.status, r.said);
+}
+
 /* --- networks --------------------------------------------------------------------------------- */
 
 static int make_socket(const struct how *h)
@@ -616,10 +723,15 @@ static void test_given_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_forbidden),  cmocka_unit_test(test_kinds),
-		cmocka_unit_test(test_other_abis), cmocka_unit_test(test_threads),
-		cmocka_unit_test(test_files),	   cmocka_unit_test(test_read_only),
-		cmocka_unit_test(test_networks),   cmocka_unit_test(test_given_back),
+		cmocka_unit_test(test_forbidden),
+		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_other_abis),
+		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_read_only),
+		cmocka_unit_test(test_networks),
+		cmocka_unit_test(test_given_back),
+		cmocka_unit_test_setup_teardown(test_by_handle, fuse_rig_up, fuse_rig_down),
 	};
 
 	test_pid = getpid();
