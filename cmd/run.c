@@ -56,6 +56,7 @@ enum {
 	OPT_PERF_WAIT,
 	OPT_CPU_CAP,
 	OPT_ON_RESET,
+	OPT_GDB,
 	OPT_HELP,
 	OPT_DEVICE, /* + index in vm_dev_kinds; the last */
 };
@@ -127,6 +128,10 @@ static const struct option_def options[] = {
 	{ "cpu-model", 0, "NAME", "x86-64-v2 (default), x86-64-v1, x86-64-v3", OPT_CPU_MODEL },
 	{ "debug-exit", 0, "PORT", "an I/O port (0xf4): the guest ends with status value<<1|1",
 	  OPT_DEBUG_EXIT },
+	{ "gdb", 0, "PORT|SOCKET[,nowait]",
+	  "waits for GDB on a port of 127.0.0.1 or a Unix socket, before the first\n"
+	  "instruction; with nowait, runs until it comes",
+	  OPT_GDB },
 	{ "stats", 0, NULL, "counters and times on standard error at the end", OPT_STATS },
 	{ "digest", 0, NULL, "a hash of RAM, vCPUs and devices on standard error at the end",
 	  OPT_DIGEST },
@@ -398,6 +403,9 @@ static int run_option(void *opaque, int id, const char *v, struct err *e)
 		r = choice("--on-reset", v, on_reset, ARRAY_LEN(on_reset), e);
 		c->restart = r == 1;
 		return MIN(r, 0);
+	case OPT_GDB:
+		c->gdb = v;
+		return 0;
 	case OPT_NAME:
 		c->name = v;
 		return ctl_check_name(v, e);

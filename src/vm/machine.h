@@ -80,6 +80,9 @@ void machine_resume(struct machine *m);
 void machine_power_button(struct machine *m);
 const char *machine_engine(const struct machine *m); /* its name */
 void machine_set_live(struct machine *m, bool live);
+/* For a debugger. */
+void machine_parts(const struct machine *m, struct engine *ret_e, struct mem **ret_mem,
+		   unsigned *ret_cpus);
 
 /* Gives bytes to a serial port's receiver; returns how many it took. */
 size_t machine_rx(struct machine *m, enum machine_port port, const u8 *bytes, size_t n);

@@ -13,6 +13,7 @@
 
 #include "base/symbols.h"
 #include "vm/ctl.h"
+#include "vm/gdb.h"
 #include "vm/prepare.h"
 #include "vm/sandbox.h"
 #include "vm/session.h"
@@ -369,6 +370,9 @@ static int run_to_end(const struct vm_cfg *cfg, const struct prepared *p, struct
 	int r;
 
 	for (;;) {
+		r = session_debug_begin(s, *m, e);
+		if (r < 0)
+			return r;
 		life_set(life, LIFE_RUNNING);
 		*ret_why = session_run(s, *m);
 		if (!restarts(cfg, s, *ret_why))
@@ -402,7 +406,21 @@ static int new_sandbox(const struct vm_cfg *cfg, const struct prepared *p, struc
 		bc.uses |= SANDBOX_PERF;
 	if (!cfg->hidden)
 		bc.uses |= SANDBOX_CTL | SANDBOX_STREAM;
+	if (cfg->gdb)
+		bc.uses |= SANDBOX_GDB | SANDBOX_STREAM;
 	return sandbox_new(&bc, e, ret);
+}
+
+/* Somebody who started a VM for his debugger must know that it waits for that, and where. */
+static int open_gdb(const struct vm_cfg *cfg, struct err *e, struct gdb **ret)
+{
+	int r = cfg->gdb ? gdb_new(cfg->gdb, e, ret) : 0;
+
+	if (r == 0 && *ret)
+		dprintf(cfg->err_fd, "orrery: %s: %s\n",
+			gdb_waits(*ret) ? "waiting for a debugger" : "listening for a debugger",
+			gdb_words(*ret));
+	return r;
 }
 
 /* From the prepared parts to the end, with the terminal as it was afterwards. */
@@ -438,6 +456,8 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 	int rc = open_console(cfg, e, &sc.console_fd);
 
 	if (rc == 0)
+		rc = open_gdb(cfg, e, &sc.gdb);
+	if (rc == 0)
 		rc = new_sandbox(cfg, p, e, &sandbox);
 	if (rc == 0)
 		rc = session_new(&sc, e, &s);
@@ -469,6 +489,7 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 		goto out;
 	r->guest_ns = machine_now(m);
 	classify(cfg, s, m, why, r);
+	gdb_exited(sc.gdb, r->status);
 	if (wants_tail(cfg, r))
 		conlog_last(session_console(s), TAIL_LINES, r->tail);
 	machine_stats(m, add_stat, r);
@@ -478,9 +499,11 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 		rc = machine_digest(m, e, r->digest);
 out:
 	session_close(s);
+	gdb_end(sc.gdb);
 	machine_free(m);
 	ctl_free(ctl);
 	session_free(s);
+	gdb_free(sc.gdb);
 	close_traces(&traces);
 	sandbox_free(sandbox);
 	if (sc.console_fd >= 0)

@@ -78,6 +78,7 @@ struct vm_cfg {
 	bool digest;
 	/* The process gives up what the guest does not need, for good (vm/sandbox.h). */
 	bool sandbox;
+	const char *gdb;   /* where a debugger may come (vm/gdb.h); NULL: nowhere */
 	bool restart;	   /* a reset begins anew, instead of ending the run */
 	bool hidden;	   /* other processes do not find it (`orrery ps`) */
 	bool no_signals;   /* SIGTERM and others are the caller's matter */

@@ -436,6 +436,7 @@ static void on_io(void *opaque)
 	s->kicked = true;
 	pthread_cond_signal(&s->cond);
 	pthread_mutex_unlock(&s->lock);
+	gdb_wake(s->cfg.gdb);
 }
 
 static void set_machine(struct session *s, struct machine *m)
@@ -553,7 +554,14 @@ enum engine_exit session_run(struct session *s, struct machine *m)
 	if (!s->cfg.command)
 		feed_console(s);
 	for (;;) {
+		session_debug_wait(s);
+		if (s->why != SESSION_RUNS || s->resetting) {
+			why = ENGINE_STOPPED;
+			break;
+		}
 		why = machine_run(m, on_poll, s);
+		if (session_debug_stopped(s, why))
+			continue;
 		if (why != ENGINE_STOPPED || s->why != SESSION_RUNS)
 			break;
 		if (s->pausing)

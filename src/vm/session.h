@@ -47,6 +47,7 @@ struct session_cfg {
 	bool init;	   /* the guest runs our init, also without a command */
 	struct life *life; /* borrowed: INITIALIZING at first */
 	const struct vm_devs *devs;
+	struct gdb *gdb; /* borrowed; NULL: no debugger */
 };
 
 /* Starts to wait for input and signals. 0 or an error with message. */
@@ -66,6 +67,9 @@ struct gate *session_gate(struct session *s);
 /* The machine's callbacks (struct machine_cfg), with the session as opaque. */
 void session_tx(void *opaque, enum machine_port port, const u8 *bytes, size_t n);
 void session_rx_space(void *opaque, enum machine_port port);
+
+/* The debugger gets the machine, before it is run. 0 or an error with message. */
+int session_debug_begin(struct session *s, struct machine *m, struct err *e);
 
 /*
  * Runs the machine to its end, or to the session's, through all pauses. ENGINE_RESET also if an order

@@ -36,6 +36,7 @@ static void kick_locked(struct session *s)
 		machine_kick(s->m);
 	s->kicked = true;
 	pthread_cond_signal(&s->cond);
+	gdb_wake(s->cfg.gdb);
 }
 
 void session_give(struct session *s, struct order *o)

@@ -5,6 +5,7 @@
 #ifndef ORR_VM_SESSION_PRIV_H
 #define ORR_VM_SESSION_PRIV_H
 
+#include "vm/gdb.h"
 #include "vm/session.h"
 
 #include <pthread.h>
@@ -72,6 +73,13 @@ void session_paused(struct session *s);
 /* No order is taken any more; those that are under way end with @r. */
 void session_end_orders(struct session *s);
 void session_finish(struct session *s, struct order *o, int r);
+/* --- gdb_session.c: on the VM's thread, the machine not running --- */
+
+/* Waits while the debugger holds the machine. */
+void session_debug_wait(struct session *s);
+/* The run came back because of @why. True: that was the debugger's; it is to be run again. */
+bool session_debug_stopped(struct session *s, enum engine_exit why);
+
 /* The guest's init listens, or its driver does: a request to end that waited for that. */
 void session_ask_again(struct session *s);
 

@@ -553,6 +553,14 @@ const char *machine_engine(const struct machine *m)
 	return m->engine.ops->name;
 }
 
+void machine_parts(const struct machine *m, struct engine *ret_e, struct mem **ret_mem,
+		   unsigned *ret_cpus)
+{
+	*ret_e = m->engine;
+	*ret_mem = m->mem;
+	*ret_cpus = topo_cpus(m->cfg.topo);
+}
+
 void machine_set_live(struct machine *m, bool live)
 {
 	engine_set_live(m->engine, live);
