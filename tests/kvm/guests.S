@@ -193,6 +193,28 @@ guest_irq_handler:
 	iret
 	end irq
 
+/* The same in x2APIC mode: registers are MSRs. */
+guest irq_x2
+	mov $0x80f, %ecx
+	mov $0x1ff, %eax
+	xor %edx, %edx
+	wrmsr
+	sti
+1:	hlt
+	jmp 1b
+	.global guest_irq_x2_handler
+guest_irq_x2_handler:
+	incl DATA
+	mov $PORT, %edx
+	mov $0x40, %eax
+	out %eax, (%dx)
+	mov $0x80b, %ecx
+	xor %eax, %eax
+	xor %edx, %edx
+	wrmsr
+	iret
+	end irq_x2
+
 /* Reads the time stamp counter for ever. */
 guest tsc
 1:	rdtsc

@@ -6,6 +6,7 @@
 
 #include "board/topology.h"
 #include "board/x86/cpuid.h"
+#include "cpu/kvm/probe.h"
 #include "isa/x86/sys.h"
 
 #include <errno.h>
@@ -32,6 +33,16 @@ bool rig_has_kvm(void)
 	}
 	close(fd);
 	return true;
+}
+
+bool rig_is_real(void)
+{
+	struct kvm_probe p;
+
+	kvm_probe(&p);
+	if (p.verdict != KVM_VERDICT_GOOD)
+		printf("skip: %s; make test-kvm runs this on another\n", p.words);
+	return p.verdict == KVM_VERDICT_GOOD;
 }
 
 /* --- a device --------------------------------------------------------------------------------- */
@@ -105,7 +116,7 @@ void rig_start(struct rig *r, unsigned cpu)
 	engine_cpu_changed(r->e, cpu);
 }
 
-static int build(struct rig *r, unsigned n, struct err *e)
+static int build(struct rig *r, unsigned n, const u32 *x2apic_ids, struct err *e)
 {
 	static const u64 gdt[] = { 0, 0x00cf9b000000ffff, 0x00cf93000000ffff };
 	struct mem_region region = { .base = 0, .size = RIG_MEM };
@@ -129,7 +140,8 @@ static int build(struct rig *r, unsigned n, struct err *e)
 		rc = mem_write(r->mem, RIG_GDT, gdt, sizeof(gdt));
 	struct kvm_cfg kc = {
 		.ncpus = n,
-		.apic_ids = ids,
+		.apic_ids = x2apic_ids ? x2apic_ids : ids,
+		.start_x2apic = x2apic_ids != NULL,
 		.mem = r->mem,
 		.bus = r->bus,
 		.pins = 64,
@@ -143,11 +155,16 @@ static int build(struct rig *r, unsigned n, struct err *e)
 
 int rig_new(struct rig *r, unsigned n, struct err *e)
 {
+	return rig_new_x2apic(r, n, NULL, e);
+}
+
+int rig_new_x2apic(struct rig *r, unsigned n, const u32 *ids, struct err *e)
+{
 	int rc;
 
 	*r = (struct rig){ 0 };
 	BUG_IF(n > RIG_CPUS_MAX);
-	rc = build(r, n, e);
+	rc = build(r, n, ids, e);
 	if (rc < 0) {
 		rig_free(r);
 		return rc;
@@ -173,6 +190,15 @@ void rig_free(struct rig *r)
 void rig_load(struct rig *r, const u8 *code, size_t len)
 {
 	BUG_IF(mem_write(r->mem, RIG_CODE, code, len) < 0);
+}
+
+void rig_gate(struct rig *r, u8 vector, size_t offset)
+{
+	u64 at = RIG_CODE + offset;
+	/* A 32-bit interrupt gate, present (SDM vol. 3, 6.11). */
+	u64 gate = (at & 0xffff) | SEL_CODE << 16 | 0x8e00ull << 32 | (at >> 16 & 0xffff) << 48;
+
+	BUG_IF(mem_write(r->mem, RIG_IDT + 8u * vector, &gate, sizeof(gate)) < 0);
 }
 
 u32 rig_peek(struct rig *r, gpa_t at)

@@ -47,8 +47,14 @@ struct rig {
 
 /* Whether there is a KVM to test; if not, says so. */
 bool rig_has_kvm(void);
+/* Whether it is a real one; if not, says that a test is skipped, and why. */
+bool rig_is_real(void);
 /* @n vCPUs: number 0 in flat 32-bit mode at RIG_CODE, the others wait for a SIPI. 0 or -errno. */
 int rig_new(struct rig *r, unsigned n, struct err *e);
+/* The same with APIC ids of the test's choice, in x2APIC mode from the start. */
+int rig_new_x2apic(struct rig *r, unsigned n, const u32 *ids, struct err *e);
+/* Interrupt @vector goes to @offset in the code. */
+void rig_gate(struct rig *r, u8 vector, size_t offset);
 void rig_free(struct rig *r);
 void rig_load(struct rig *r, const u8 *code, size_t len);
 /* Puts vCPU @cpu at RIG_CODE too. */

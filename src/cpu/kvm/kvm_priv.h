@@ -58,7 +58,6 @@ struct kvm {
 	size_t run_len, xsave_len;
 	struct kvm_vcpu *cpu;
 	u32 tsc_khz;
-	u64 xcr0; /* all that CPUID lets a guest set */
 	bool tsc_offset, memory_fault;
 	struct x86_ops ops;
 

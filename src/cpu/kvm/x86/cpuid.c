@@ -283,10 +283,6 @@ static int set_cpu(struct kvm_vcpu *v, const struct supported *s, struct kvm_cpu
 	if (s->host)
 		m = add_host(s, out->entries, m);
 	out->nent = m;
-	v->k->xcr0 = 1;
-	for (unsigned i = 0; i < m; i++)
-		if (out->entries[i].function == 0xd && out->entries[i].index == 0)
-			v->k->xcr0 = out->entries[i].eax | (u64)out->entries[i].edx << 32;
 	/* For page walks and the reset value of RDX; leaves that mirror state are KVM's business. */
 	v->c.cpuid = t;
 	v->c.cpuid_n = n;

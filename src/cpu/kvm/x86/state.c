@@ -7,11 +7,6 @@
  * may hold components that we do not (AVX-512), and the local APIC's base and CR8 are not
  * CPU state here. Events under way (an exception being injected) stay, unless the vCPU is fresh.
  *
- * XCR0 of a fresh vCPU holds all that its CPUID allows, not the 1 of power-on. No guest sees the
- * difference: a system enables XSAVE in CR4 before it can look, and sets XCR0 before it relies on it. But
- * QEMU's emulation of SVM has no exit for XSETBV, and KVM there goes on with what it was given; guests
- * then lose their signal handlers' state.
- *
  * KVM_SET_MSRS stops at the first MSR that it does not know. Those marked optional are then passed
  * over: which of them a guest has depends on its CPUID.
  */
@@ -310,9 +305,6 @@ static int move_xcr0(struct kvm_vcpu *v, bool set, struct err *e)
 {
 	struct kvm_xcrs x = { .nr_xcrs = 1, .xcrs = { { .xcr = 0, .value = v->c.xcr0 } } };
 	int r;
-
-	if (v->fresh && !(v->c.cr4 & CR4_OSXSAVE))
-		x.xcrs[0].value = v->k->xcr0;
 
 	if (set)
 		return KVM_TRY(e, v->fd, KVM_SET_XCRS, &x);
