@@ -180,6 +180,9 @@ guest notify
 guest irq
 	movl $0x1ff, APIC + 0xf0	/* on, spurious vector 255 */
 	movl $0, APIC + 0x80		/* every priority */
+	mov $PORT, %edx
+	mov $1, %eax
+	out %eax, (%dx)			/* ready */
 	sti
 1:	hlt
 	jmp 1b
@@ -199,6 +202,9 @@ guest irq_x2
 	mov $0x1ff, %eax
 	xor %edx, %edx
 	wrmsr
+	mov $PORT, %edx
+	mov $1, %eax
+	out %eax, (%dx)
 	sti
 1:	hlt
 	jmp 1b

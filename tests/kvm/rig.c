@@ -20,6 +20,7 @@
 #define ATTR_DATA32 (0x3 | SEG_S | SEG_P | SEG_DB | SEG_G)
 #define SEL_CODE 8
 #define SEL_DATA 16
+#define WATCHDOG_NS 10000000000u
 
 bool rig_has_kvm(void)
 {
@@ -209,13 +210,26 @@ u32 rig_peek(struct rig *r, gpa_t at)
 	return val;
 }
 
+static void bark(void *opaque)
+{
+	struct rig *r = opaque;
+
+	r->late = true;
+	engine_stop(r->e, ENGINE_STOPPED);
+}
+
 enum engine_exit rig_run(struct rig *r, void (*poll)(void *opaque), void *opaque)
 {
+	struct gclock *clk = engine_gclock(r->e);
 	enum engine_exit why;
 
-	alarm(20);
+	r->late = false;
+	gtimer_init(&r->watchdog, clk, bark, r);
+	gtimer_arm(&r->watchdog, gclock_now(clk) + WATCHDOG_NS);
+	alarm(4 * WATCHDOG_NS / 1000000000u); /* for an engine that does not come back at all */
 	why = engine_run(r->e, poll, opaque);
 	alarm(0);
+	gtimer_cancel(&r->watchdog);
 	if (why == ENGINE_FAILED)
 		printf("the engine failed: %s\n", r->e.ops->failure(r->e.o));
 	return why;

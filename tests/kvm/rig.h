@@ -5,6 +5,7 @@
 #ifndef ORR_TESTS_KVM_RIG_H
 #define ORR_TESTS_KVM_RIG_H
 
+#include "base/gclock.h"
 #include "bus/bus.h"
 #include "cpu/kvm/kvm.h"
 #include "mem/mem.h"
@@ -36,6 +37,8 @@ struct rig {
 	struct rig_report port[RIG_REPORTS], mmio[RIG_REPORTS];
 	unsigned n_port, n_mmio, reads;
 	void (*on_report)(struct rig *r, u32 val); /* a write to RIG_PORT */
+	struct gtimer watchdog;
+	bool late; /* the last run was ended by it */
 };
 
 #define GUEST(name)                                                                                \
@@ -60,7 +63,7 @@ void rig_load(struct rig *r, const u8 *code, size_t len);
 /* Puts vCPU @cpu at RIG_CODE too. */
 void rig_start(struct rig *r, unsigned cpu);
 u32 rig_peek(struct rig *r, gpa_t at);
-/* Runs; fails the test if it is not back in 20 s. */
+/* Runs, for 10 s of guest time at most: then ENGINE_STOPPED, and @late is set. */
 enum engine_exit rig_run(struct rig *r, void (*poll)(void *opaque), void *opaque);
 /*
  * Whether the run ended with @want. If KVM could not execute an instruction, says that the test is

@@ -46,9 +46,13 @@ static void on_timer(void *opaque)
 	engine_stop(t.r.e, ENGINE_STOPPED);
 }
 
-/* The handler's word, before its EOI. */
+/* The guest's word that it is ready, then its handler's, before the EOI. */
 static void on_report(struct rig *r, u32 val)
 {
+	if (val != VECTOR) { /* the guest is ready: what comes now is kept by its local APIC */
+		ioapic_set_irq(t.io, t.pin, true);
+		return;
+	}
 	t.seen++;
 	t.cpu = r->port[r->n_port - 1].cpu;
 	if (!t.level && t.seen < TIMES) { /* the next edge */
@@ -59,11 +63,6 @@ static void on_report(struct rig *r, u32 val)
 		return;
 	ioapic_set_irq(t.io, t.pin, false);
 	gtimer_arm(&t.timer, gclock_now(engine_gclock(r->e)) + LONG_NS);
-}
-
-static void raise_pin(void *opaque)
-{
-	ioapic_set_irq(t.io, t.pin, true);
 }
 
 static void write_reg(u32 index, u32 val)
@@ -89,11 +88,9 @@ static void set_up(unsigned pin, bool level, u32 dest)
 	write_reg(0x10 + 2 * pin, (u32)rte);
 }
 
-/* The guest needs a moment until it listens; what comes before is pending in its APIC. */
 static void run_until_silence(void)
 {
-	engine_kick(t.r.e);
-	assert_int_equal(rig_run(&t.r, raise_pin, NULL), ENGINE_STOPPED);
+	assert_int_equal(rig_run(&t.r, NULL, NULL), ENGINE_STOPPED);
 	assert_int_equal(t.seen, TIMES);
 	assert_int_equal(rig_peek(&t.r, RIG_DATA), TIMES);
 	gtimer_cancel(&t.timer);

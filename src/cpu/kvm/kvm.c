@@ -107,7 +107,7 @@ static int create_vcpu(struct kvm_vcpu *v, struct err *e)
 	if (r < 0)
 		return err_sys(e, r, "cannot map the page of vCPU %u", v->index);
 	v->run = p;
-	return kvm_lapic_init(v, e);
+	return 0;
 }
 
 static void init_state(struct kvm_vcpu *v)
@@ -171,6 +171,9 @@ static int create(struct kvm *k, struct err *e)
 		r = create_vcpu(&k->cpu[i], e);
 	if (r == 0)
 		r = kvm_cpuid_set(k, e);
+	/* Behind CPUID, which says whether there is an x2APIC mode. */
+	for (unsigned i = 0; r == 0 && i < k->cfg.ncpus; i++)
+		r = kvm_lapic_init(&k->cpu[i], e);
 	if (r == 0)
 		r = kvm_clock_init(k, e);
 	for (unsigned i = 0; r == 0 && i < k->cfg.ncpus; i++)
