@@ -164,6 +164,11 @@ const char *gdb_words(const struct gdb *g)
 	return g->words;
 }
 
+const char *gdb_path(const struct gdb *g)
+{
+	return g->path[0] ? g->path : NULL;
+}
+
 bool gdb_waits(const struct gdb *g)
 {
 	return !g->nowait;

@@ -24,6 +24,7 @@ void gdb_free(struct gdb *g); /* the client is told nothing more; the socket's f
 /* For people: what to type into GDB ("target remote 127.0.0.1:1234"), and whether the machine waits. */
 const char *gdb_words(const struct gdb *g);
 bool gdb_waits(const struct gdb *g);
+const char *gdb_path(const struct gdb *g); /* of the socket's file; NULL: a port */
 
 /*
  * The machine that the debugger has from now on; not running. @kill: the debugger ends it. While it runs the debugger's

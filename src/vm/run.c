@@ -392,8 +392,8 @@ static int run_to_end(const struct vm_cfg *cfg, const struct prepared *p, struct
 }
 
 /* Before any thread is started, and before devices have taken what they name. */
-static int new_sandbox(const struct vm_cfg *cfg, const struct prepared *p, struct err *e,
-		       struct sandbox **ret)
+static int new_sandbox(const struct vm_cfg *cfg, const struct prepared *p, const struct gdb *gdb,
+		       struct err *e, struct sandbox **ret)
 {
 	struct sandbox_cfg bc = { .devs = cfg->devs,
 				  .err_fd = cfg->err_fd,
@@ -406,8 +406,10 @@ static int new_sandbox(const struct vm_cfg *cfg, const struct prepared *p, struc
 		bc.uses |= SANDBOX_PERF;
 	if (!cfg->hidden)
 		bc.uses |= SANDBOX_CTL | SANDBOX_STREAM;
-	if (cfg->gdb)
+	if (gdb) {
 		bc.uses |= SANDBOX_GDB | SANDBOX_STREAM;
+		bc.leaves = gdb_path(gdb);
+	}
 	return sandbox_new(&bc, e, ret);
 }
 
@@ -458,7 +460,7 @@ static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 
 	if (rc == 0)
 		rc = open_gdb(cfg, e, &sc.gdb);
 	if (rc == 0)
-		rc = new_sandbox(cfg, p, e, &sandbox);
+		rc = new_sandbox(cfg, p, sc.gdb, e, &sandbox);
 	if (rc == 0)
 		rc = session_new(&sc, e, &s);
 	if (rc == 0)

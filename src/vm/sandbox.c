@@ -48,6 +48,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
+#include <libgen.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -277,9 +278,18 @@ static int open_resolver(int ret[2])
 	return n;
 }
 
-static int make_rulesets(struct sandbox *s, struct err *e)
+/* A file is removed from its directory: that is what there are rules for. */
+static int open_dir_of(const char *path)
 {
-	int fd[3], n = 0, r;
+	char dir[PATH_MAX];
+
+	snprintf(dir, sizeof(dir), "%s", path);
+	return open(dirname(dir), O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int make_rulesets(struct sandbox *s, const char *leaves, struct err *e)
+{
+	int fd[4], n = 0, r;
 
 	if (s->uses & SANDBOX_NET_USER)
 		n = open_resolver(fd);
@@ -287,6 +297,11 @@ static int make_rulesets(struct sandbox *s, struct err *e)
 		sandbox_path(s, fd[i], SANDBOX_READ);
 	if (s->uses & SANDBOX_CTL) {
 		fd[n] = rundir_open(e);
+		if (fd[n] >= 0)
+			sandbox_path(s, fd[n++], SANDBOX_REMOVE);
+	}
+	if (leaves) {
+		fd[n] = open_dir_of(leaves);
 		if (fd[n] >= 0)
 			sandbox_path(s, fd[n++], SANDBOX_REMOVE);
 	}
@@ -387,7 +402,7 @@ static int make(struct sandbox *s, const struct sandbox_cfg *cfg, struct err *e)
 			       "sandbox: this kernel has no seccomp, or the container we are in "
 			       "does not let us use it; --no-sandbox runs without a sandbox");
 	if (!SANITIZED)
-		r = make_rulesets(s, e);
+		r = make_rulesets(s, cfg->leaves, e);
 	if (!SANITIZED && r == 0)
 		r = make_filters(s, e);
 	if (r < 0)

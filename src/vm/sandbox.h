@@ -47,6 +47,7 @@ void sandbox_path(struct sandbox *s, int fd, enum sandbox_access access);
 struct sandbox_cfg {
 	u32 uses;
 	const struct vm_devs *devs; /* open, their devices not created yet; NULL: none */
+	const char *leaves;	    /* a file that is removed in the end; NULL: none */
 	int err_fd;		    /* borrowed, for good: what ends the process is said there */
 	bool verbose;		    /* say what is entered */
 };
