@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #define BOARD_DEVICES 16
@@ -199,6 +200,9 @@ static int add_kvm(struct machine *m, const struct x86_model_info *mi, bool host
 		.cpuid = x86_cpuids_get,
 		.cpuid_opaque = m->cpuids,
 		.host_features = host,
+		/* An idle vCPU that spins keeps a CPU from one that works. */
+		.halt_poll_set = topo_cpus(m->cfg.topo) > (u64)sysconf(_SC_NPROCESSORS_ONLN),
+		.halt_poll_ns = 0,
 		.own_cpus = perf_owns_cpus(m->cfg.perf),
 		.keep_cpus = perf_owns_cpus(m->cfg.perf),
 		.thread_start = m->cfg.perf ? perf_vcpu_thread : NULL,

@@ -72,7 +72,9 @@ static int performance(struct kvm *k, struct err *e)
 			r = enable(k, "KVM_CAP_X86_DISABLE_EXITS", KVM_CAP_X86_DISABLE_EXITS,
 				   (u64)can & want, e);
 	}
-	if (r == 0 && k->cfg.halt_poll_set)
+	/* Before Linux 5.10 it was for the administrator only. */
+	if (r == 0 && k->cfg.halt_poll_set &&
+	    KVM_CALL(k->sys, KVM_CHECK_EXTENSION, KVM_CAP_HALT_POLL) > 0)
 		r = enable(k, "KVM_CAP_HALT_POLL", KVM_CAP_HALT_POLL, k->cfg.halt_poll_ns, e);
 	return r;
 }
