@@ -118,8 +118,7 @@ int mem_back(struct mem *m, const struct mem_backing *b, struct err *e)
 	for (i = 0; r == 0 && b->huge && i < n; i++)
 		r = map_huge(m, mem_region_get(m, i));
 	if (r < 0) {
-		err_sys(e, r,
-			"the host's pool of huge pages is too small (sysctl vm.nr_hugepages)");
+		err_sys(e, r, "the host's pool of them is too small (sysctl vm.nr_hugepages)");
 		goto fail;
 	}
 	for (i = 0; r == 0 && i < n; i++)

@@ -253,9 +253,7 @@ void perf_back_mem(struct perf *p, struct mem *m)
 	if (p->has_backing)
 		b = p->backing; /* the sandbox no longer lets us look for another */
 	if (mem_back(m, &b, &e) < 0 && !p->has_backing) {
-		warn(p,
-		     "guest memory takes %llu pages of the host's pool of huge pages, and they are "
-		     "not to be had: %s",
+		warn(p, "no huge pages for guest memory, which takes %llu of 2 MiB: %s",
 		     (unsigned long long)mem_back_huge_pages(mem_region_get(m, 0),
 							     mem_region_count(m)),
 		     e.msg);
