@@ -78,7 +78,8 @@ void machine_resume(struct machine *m);
  * who listens, shuts down; others do not notice.
  */
 void machine_power_button(struct machine *m);
-const char *machine_engine(const struct machine *m); /* its name */
+const char *machine_engine(const struct machine *m);  /* its name */
+const char *machine_failure(const struct machine *m); /* why it is ENGINE_FAILED */
 void machine_set_live(struct machine *m, bool live);
 /* For a debugger. */
 void machine_parts(const struct machine *m, struct engine *ret_e, struct mem **ret_mem,

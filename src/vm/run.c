@@ -99,7 +99,8 @@ static void end_of_output(const struct session *s, struct vm_result *r)
 			strerror(-err));
 }
 
-static void end_of_guest(const struct session *s, enum engine_exit why, struct vm_result *r)
+static void end_of_guest(const struct session *s, const struct machine *m, enum engine_exit why,
+			 struct vm_result *r)
 {
 	bool command = session_port(s) != NULL;
 	const char *far = progress_words(s);
@@ -131,9 +132,13 @@ static void end_of_guest(const struct session *s, enum engine_exit why, struct v
 		set_end(r, VM_END_HALTED, VM_STATUS_HALTED,
 			"all vCPUs are halted, and nothing will ever wake them%s", far);
 		break;
+	case ENGINE_FAILED:
+		set_end(r, VM_END_FAILED, VM_STATUS_FAILED,
+			"the host's KVM cannot go on: %s%s; --engine soft does without it",
+			machine_failure(m), far);
+		break;
 	case ENGINE_STOPPED: /* by the session: not here */
 	case ENGINE_DEBUG:
-	case ENGINE_FAILED:
 		set_end(r, VM_END_HALTED, VM_STATUS_FAILED, "the machine stopped");
 		break;
 	}
@@ -185,7 +190,7 @@ static void classify(const struct vm_cfg *cfg, const struct session *s, struct m
 			"is not known",
 			session_fault(s));
 	else
-		end_of_guest(s, why, r);
+		end_of_guest(s, m, why, r);
 }
 
 /* Whether the console's last lines may explain the end, to somebody who has not seen them. */
@@ -199,6 +204,7 @@ static bool wants_tail(const struct vm_cfg *cfg, const struct vm_result *r)
 	case VM_END_PANIC:
 	case VM_END_TRIPLE:
 	case VM_END_HALTED:
+	case VM_END_FAILED:
 	case VM_END_TIMEOUT:
 	case VM_END_PROTOCOL:
 		return true;

@@ -100,6 +100,7 @@ enum vm_end {
 	VM_END_PANIC,
 	VM_END_TRIPLE,
 	VM_END_HALTED,	   /* no vCPU will ever execute again */
+	VM_END_FAILED,	   /* the host's KVM failed */
 	VM_END_DEBUG_EXIT, /* the guest wrote to the debug-exit port */
 	VM_END_TIMEOUT,
 	VM_END_SIGNAL,	 /* somebody ended us */

@@ -565,6 +565,11 @@ void machine_parts(const struct machine *m, struct engine *ret_e, struct mem **r
 	*ret_cpus = topo_cpus(m->cfg.topo);
 }
 
+const char *machine_failure(const struct machine *m)
+{
+	return m->engine.ops->failure ? m->engine.ops->failure(m->engine.o) : "";
+}
+
 void machine_set_live(struct machine *m, bool live)
 {
 	engine_set_live(m->engine, live);
