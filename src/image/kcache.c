@@ -451,6 +451,30 @@ static int kcache_make_kernel(const struct kcache_entry *ent, struct err *e,
 	return 0;
 }
 
+/*
+ * A file may be that of an entry of the cache, or of a directory arranged like one: its modules
+ * lie beside it. Where they do not, the kernel has what it needs built in, or is not Linux.
+ */
+static char *kcache_beside(const char *file)
+{
+	char *real = realpath(file, NULL), *dir = NULL, *list = NULL;
+
+	if (!real)
+		return NULL;
+	*strrchr(real, '/') = 0;
+	if (asprintf(&dir, "%s/modules", real) < 0)
+		dir = NULL;
+	if (!dir || asprintf(&list, "%s/modules.dep", dir) < 0)
+		list = NULL;
+	if (!list || access(list, R_OK) < 0) {
+		free(dir);
+		dir = NULL;
+	}
+	free(list);
+	free(real);
+	return dir;
+}
+
 int kcache_resolve(const char *spec, const struct image_progress *p, struct err *e,
 		   struct kcache_kernel *ret)
 {
@@ -463,7 +487,7 @@ int kcache_resolve(const char *spec, const struct image_progress *p, struct err 
 
 		if (!image)
 			return err_set(e, -ENOMEM, "no memory");
-		*ret = (struct kcache_kernel){ .image = image };
+		*ret = (struct kcache_kernel){ .image = image, .modules = kcache_beside(image) };
 		return 0;
 	}
 	r = kcache_list(e, &l);

@@ -44,7 +44,7 @@ struct kcache_list {
 /* A kernel to boot. Paths are owned: kcache_kernel_fini. */
 struct kcache_kernel {
 	char *image;
-	char *modules; /* the directory that holds modules.dep; NULL: none, or a plain file */
+	char *modules; /* the directory that holds modules.dep; NULL: none */
 	char *release; /* NULL for a plain file */
 };
 
@@ -58,7 +58,8 @@ void kcache_list_fini(struct kcache_list *l);
 char *kcache_list_json(const struct kcache_list *l);
 
 /*
- * What --kernel @spec means: a file, if it has a slash or exists; else a cached release; a prefix
+ * What --kernel @spec means: a file, if it has a slash or exists, with the modules in `modules/`
+ * beside it, if modules.dep is there (so has an entry's image); else a cached release; a prefix
  * of one that ends where a component does ("6.12", not "6.1"), the newest of several; a cached
  * package; or "debian", which is the newest cached kernel of Debian's linux-image-cloud-amd64,
  * fetched now if there is none.

@@ -195,7 +195,7 @@ static int fill_env(const struct vm_cfg *cfg, const struct prepared *p, char *te
 
 /*
  * What the user named, then the devices' drivers. A kernel without modules must have those built
- * in; if it does not, the guest shows.
+ * in: who asks for details is told, since otherwise devices are just not there.
  */
 static int fill_modules(const struct vm_cfg *cfg, const struct prepared *p, const char **list,
 			struct err *e)
@@ -208,8 +208,16 @@ static int fill_modules(const struct vm_cfg *cfg, const struct prepared *p, cons
 		list[n++] = *m;
 	}
 	list[n] = NULL;
-	if (!cfg->devs || !p->file.modules)
+	if (!cfg->devs)
 		return 0;
+	if (!p->file.modules) {
+		if (cfg->verbose)
+			dprintf(cfg->err_fd,
+				"orrery: there is no modules/modules.dep beside %s: drivers must be "
+				"built in\n",
+				p->file.image);
+		return 0;
+	}
 	return vm_devs_modules(cfg->devs, list + n, MODULES_MAX - n, e);
 }
 

@@ -389,7 +389,39 @@ static void names_resolve(void **state)
 	assert_int_equal(kcache_resolve(path, NULL, &e, &k), 0);
 	assert_string_equal(k.image, path);
 	assert_null(k.release);
+	assert_null(k.modules);
 	kcache_kernel_fini(&k);
+}
+
+/* A file of the cache, or of any directory like an entry: its modules are beside it. */
+static void files_have_modules(void **state)
+{
+	struct kcache_kernel k = { 0 };
+	struct err e = { 0 };
+	char path[400], link[400], want[400];
+
+	plant("6.1.0-9-amd64", "6.1.9-1", NULL);
+	snprintf(path, sizeof(path), "%s/6.1.0-9-amd64/image", cache);
+	snprintf(link, sizeof(link), "%s/link", top);
+	assert_int_equal(symlink(path, link), 0);
+	assert_int_equal(kcache_resolve(path, NULL, &e, &k), 0);
+	assert_null(k.modules);
+	kcache_kernel_fini(&k);
+	snprintf(want, sizeof(want), "%s/6.1.0-9-amd64/modules", cache);
+	assert_int_equal(mkdir(want, 0777), 0);
+	/* A directory that happens to have the name is no module tree. */
+	assert_int_equal(kcache_resolve(path, NULL, &e, &k), 0);
+	assert_null(k.modules);
+	kcache_kernel_fini(&k);
+	strcat(want, "/modules.dep");
+	close(open(want, O_CREAT | O_WRONLY, 0666));
+	*strrchr(want, '/') = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(kcache_resolve(i ? link : path, NULL, &e, &k), 0);
+		assert_string_equal(k.image, i ? link : path);
+		assert_string_equal(k.modules, want);
+		kcache_kernel_fini(&k);
+	}
 }
 
 static void versions_compare(void **state)
@@ -692,6 +724,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(bad_packages_leave_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(truncated_package_leaves_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(names_resolve, setup, teardown),
+		cmocka_unit_test_setup_teardown(files_have_modules, setup, teardown),
 		cmocka_unit_test_setup_teardown(versions_compare, setup, teardown),
 		cmocka_unit_test_setup_teardown(clean_keeps_the_newest, setup, teardown),
 		cmocka_unit_test_setup_teardown(damaged_entry_is_replaced, setup, teardown),
