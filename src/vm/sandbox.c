@@ -8,7 +8,8 @@
  * goes through three stages, from which there is no way back:
  *
  *	1 privileges  no_new_privs: no program that is executed gains any. Capabilities are dropped,
- *	              but for those by which a share acts as the guest's users (root only).
+ *	              but for those by which a share acts as the guest's users (root only), and
+ *	              that of real-time priorities with --perf.
  *	2 files       Landlock: nothing is opened any more but what is below the shared directories,
  *	              /etc/resolv.conf for libslirp, and our own socket's removal; no TCP connection
  *	              is made without --net user.
@@ -337,9 +338,12 @@ static void choose_caps(struct sandbox *s)
 {
 	int bits = prctl(PR_GET_SECUREBITS);
 
+	/* The vCPUs of a VM that is reset are new threads, and get their priority then. */
+	if (s->uses & SANDBOX_PERF)
+		s->caps |= BIT(CAP_SYS_NICE);
 	if (geteuid() || !(s->uses & SANDBOX_SHARE))
 		return;
-	s->caps = CAPS_READ | (s->uses & SANDBOX_SHARE_WRITE ? CAPS_WRITE : 0);
+	s->caps |= CAPS_READ | (s->uses & SANDBOX_SHARE_WRITE ? CAPS_WRITE : 0);
 	if (bits >= 0)
 		(void)!prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP);
 }

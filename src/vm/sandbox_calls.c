@@ -209,6 +209,18 @@ static const struct call table[] = {
 	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_HAS_DEVICE_ATTR) }, 1 },
 	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_GET_DEVICE_ATTR) }, 1 },
 	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_SET_DEVICE_ATTR) }, 1 },
+	/* A reset makes another machine, on a descriptor of /dev/kvm that is kept for it. */
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_GET_API_VERSION) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_CREATE_VM) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_CREATE_IRQCHIP) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_CREATE_VCPU) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_GET_VCPU_MMAP_SIZE) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_GET_SUPPORTED_CPUID) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_GET_MSR_INDEX_LIST) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_ENABLE_CAP) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_SET_TSS_ADDR) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_SET_IDENTITY_MAP_ADDR) }, 1 },
+	{ SCMP_SYS(ioctl), SANDBOX_KVM, { INT(1, KVM_SET_BOOT_CPU_ID) }, 1 },
 
 	/* --- threads and memory where --perf has them; for one that begins, and at the end --- */
 	{ SCMP_SYS(sched_setaffinity), SANDBOX_PERF },

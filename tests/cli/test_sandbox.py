@@ -121,6 +121,50 @@ def shares(orrery, scratch):
             cli.expect("the I/O thread", io["caps"], [0, 0, 0, 0])
 
 
+def reset(orrery, scratch, *args):
+    """Another machine is made where nothing can be opened any more."""
+    guest = cli.tiny_guest(os.path.join(scratch, "echo"), cli.CODE_ECHO)
+    env = {"XDG_RUNTIME_DIR": scratch}
+    p = subprocess.Popen([orrery, "run", *args, "--clock", "real", "--name", "anew", "--kernel",
+                          guest, "--debug-exit", "0xf4", "--digest"], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                         env={**os.environ, **env})
+    try:
+        got = b""
+        while not got.endswith(b"ready\n"):
+            byte = os.read(p.stdout.fileno(), 1)
+            if not byte:
+                return got, p.stderr.read().decode(), p.wait()
+            got += byte
+        asked = cli.run(orrery, "reset", "--vm", "anew", env=env, limit=60)
+        cli.expect("status of reset", asked.status, 0, asked)
+        while got.count(b"ready\n") < 2:
+            byte = os.read(p.stdout.fileno(), 1)
+            if not byte:
+                raise cli.Bad(f"it ended: {got!r} {p.stderr.read().decode()}")
+            got += byte
+        out, err = p.communicate(b"xq", timeout=60)
+        return got + out, err.decode(), p.returncode
+    finally:
+        p.kill()
+        p.wait()
+
+
+def reset_soft(orrery, scratch):
+    got, err, status_ = reset(orrery, scratch)
+    cli.expect("what it said", got, b"ready\nready\nxq", cli.Result(status_, got, err))
+    cli.expect("status", status_, 1, cli.Result(status_, got, err))
+
+
+def reset_kvm(orrery, scratch):
+    got, err, status_ = reset(orrery, scratch, "--engine", "kvm", "--cpu-model", "x86-64-v1",
+                              "--cpus", "2")
+    if status_ == 125 and not got and "sandbox" not in err:
+        raise cli.Skip(f"no KVM that runs a guest of a few bytes: {err.strip()}")
+    cli.expect("what it said", got, b"ready\nready\nxq", cli.Result(status_, got, err))
+    cli.expect("status", status_, 1, cli.Result(status_, got, err))
+
+
 def linux_at_work(orrery, scratch):
     """All kinds of back ends at once, and their workers."""
     need_filters(orrery, scratch)
@@ -149,4 +193,4 @@ def linux_at_work(orrery, scratch):
 
 
 if __name__ == "__main__":
-    cli.main([all_threads, switched_off, all_files, shares, linux_at_work])
+    cli.main([all_threads, switched_off, all_files, shares, reset_soft, reset_kvm, linux_at_work])

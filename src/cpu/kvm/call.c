@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/ioctl.h>
 
 /*
@@ -65,15 +67,38 @@ int kvm_try(struct err *e, int fd, const char *name, unsigned long request, unsi
 	return r < 0 ? err_sys(e, r, "%s failed", name) : r;
 }
 
+/*
+ * An own descriptor of @node, or a negative errno. The node is opened once for the process: a VM that
+ * is reset is made anew when the process may open nothing any more (vm/sandbox).
+ */
+static int open_node(const char *node)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static const char *name;
+	static int first = -1;
+	int fd;
+
+	pthread_mutex_lock(&lock);
+	if (first >= 0 && strcmp(name, node) == 0) {
+		fd = fcntl(first, F_DUPFD_CLOEXEC, 0);
+	} else {
+		fd = open(node, O_RDWR | O_CLOEXEC);
+		if (fd >= 0 && first < 0) {
+			first = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+			name = node;
+		}
+	}
+	fd = fd < 0 ? -errno : fd;
+	pthread_mutex_unlock(&lock);
+	return fd;
+}
+
 int kvm_open(const char *node, struct err *e)
 {
 	int fd = kvm_gate("open(/dev/kvm)");
 
-	if (fd == 0) {
-		fd = open(node, O_RDWR | O_CLOEXEC);
-		if (fd < 0)
-			fd = -errno;
-	}
+	if (fd == 0)
+		fd = open_node(node);
 	if (fd == -ENOENT)
 		return err_set(e, fd,
 			       "there is no %s: the host has no hardware virtualization, or its "
