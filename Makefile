@@ -5,6 +5,7 @@
 #   make deps       install the Debian packages that building and testing need
 #   make demo       a real Linux on the built-in CPU, twice, to the same digest
 #   make test       every test; closes with "N passed, N failed, N skipped"
+#   make test-kvm   all of the KVM engine's tests with whole kernels, in an emulated host
 #   make bench      Orrery beside QEMU, as ratios
 #   make lint       layers, headers, formatting, scripts, manual
 #   make format     clang-format on all C files
@@ -49,6 +50,11 @@ test:
 	@scripts/build $(BUILD) $(CONFIGURE)
 	@scripts/test $(BUILD)
 
+test-kvm:
+	@scripts/deps build test
+	@scripts/build $(BUILD) $(CONFIGURE)
+	@scripts/test $(BUILD) --suite nested --suite nested-long
+
 bench:
 	@scripts/deps build bench
 	@scripts/build $(BUILD) $(CONFIGURE)
@@ -75,4 +81,4 @@ install: check-deps
 clean:
 	rm -rf build build-*
 
-.PHONY: all check-deps deps demo test bench lint format fuzz install clean
+.PHONY: all check-deps deps demo test test-kvm bench lint format fuzz install clean
