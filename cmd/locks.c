@@ -18,6 +18,7 @@
 
 #include "host/cpulock.h"
 #include "host/flocks.h"
+#include "host/rundir.h"
 #include "image/kcache.h"
 
 #define FAILED 125
@@ -28,7 +29,8 @@ static const char usage[] =
 	"usage: orrery locks [--json] [--watch]\n"
 	"\n"
 	"Shows who holds, or waits for, what runs share on this host: last-level caches and CPUs (orrery\n"
-	"run --perf and --cpu-cap), the cache of kernels, and that of disks with file systems.\n"
+	"run --perf and --cpu-cap), the caches of kernels and of disks with file systems, and the list\n"
+	"of running VMs.\n"
 	"\n"
 	"  --json    as JSON: one object a line with --watch\n"
 	"  --watch   again every second, until it is interrupted\n";
@@ -97,7 +99,7 @@ static int add_cpus(struct rows *r, const struct flocks *locks, struct err *e)
 	return rc;
 }
 
-/* The caches of files; one that is not there is not locked. */
+/* The caches of files, and the list of running VMs. What is not there is not locked. */
 static int add_caches(struct rows *r, const struct flocks *locks, struct err *e)
 {
 	char *kernels, disks[4096], what[80];
@@ -117,6 +119,11 @@ static int add_caches(struct rows *r, const struct flocks *locks, struct err *e)
 	snprintf(disks, sizeof(disks), "%.*s/disks", (int)(strrchr(kernels, '/') - kernels),
 		 kernels);
 	free(kernels);
+	fd = rc == 0 ? rundir_open(&none) : -1;
+	if (fd >= 0) {
+		rc = add_file(r, locks, fd, LOCK, "running VMs", 4, 0);
+		close(fd);
+	}
 	d = opendir(disks);
 	while (rc == 0 && d && (ent = readdir(d))) {
 		size_t n = strlen(ent->d_name);

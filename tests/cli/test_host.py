@@ -49,7 +49,10 @@ def need_cpus(n):
 
 
 def setting(scratch):
-    return {"ORRERY_LOCK_DIR": scratch, "XDG_CACHE_HOME": scratch, "ORRERY_ENGINE": "soft"}
+    run_dir = os.path.join(scratch, "run")
+    os.makedirs(run_dir, mode=0o700, exist_ok=True)
+    return {"ORRERY_LOCK_DIR": scratch, "XDG_CACHE_HOME": scratch, "XDG_RUNTIME_DIR": run_dir,
+            "ORRERY_ENGINE": "soft"}
 
 
 class Guest:
@@ -223,6 +226,9 @@ def list_locks(orrery, scratch):
         expect("locks", locks(orrery, scratch), [("kernels", "exclusive", os.getpid())])
         got = run(orrery, "locks", env=setting(scratch))
         expect_in("command", b"test_host.py", got.out, got)
+    with open(os.path.join(scratch, "run", "orrery", ".lock"), "w", encoding="ascii") as f:
+        fcntl.flock(f, fcntl.LOCK_SH)
+        expect("locks", locks(orrery, scratch), [("running VMs", "shared", os.getpid())])
     watch = subprocess.Popen([orrery, "locks", "--watch", "--json"], stdout=subprocess.PIPE,
                              env={**os.environ, **setting(scratch)})
     begun = time.monotonic()
