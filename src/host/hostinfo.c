@@ -192,6 +192,20 @@ void host_memory_read(const char *root, struct host_memory *ret)
 	*ret = m;
 }
 
+bool host_clock_by_tsc(const char *root, char ret[HOST_CLOCK_MAX])
+{
+	/* Hypervisors' pages say how to read it; Linux takes these where it is stable only. */
+	static const char *const by_tsc[] = { "tsc", "kvm-clock", "hyperv_clocksource_tsc_page" };
+
+	if (hostfile_text(ret, HOST_CLOCK_MAX, root,
+			  "/sys/devices/system/clocksource/clocksource0/current_clocksource") <= 0)
+		snprintf(ret, HOST_CLOCK_MAX, "unknown");
+	for (unsigned i = 0; i < ARRAY_LEN(by_tsc); i++)
+		if (!strcmp(ret, by_tsc[i]))
+			return true;
+	return false;
+}
+
 /* --- rights ---------------------------------------------------------------------------------- */
 
 bool host_has_cap(const char *root, unsigned cap)

@@ -27,6 +27,10 @@ struct host_memory {
 };
 void host_memory_read(const char *root, struct host_memory *ret);
 
+#define HOST_CLOCK_MAX 64
+/* Whether the kernel reads time from the time stamp counter; in @ret what it reads it from. */
+bool host_clock_by_tsc(const char *root, char ret[HOST_CLOCK_MAX]);
+
 /* Whether this process has capability number @cap (linux/capability.h) in its effective set. */
 bool host_has_cap(const char *root, unsigned cap);
 /* May it set SCHED_FIFO? By capability or RLIMIT_RTPRIO. */

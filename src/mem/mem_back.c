@@ -65,8 +65,27 @@ static int map_huge(struct mem *m, const struct mem_region *r)
 	return 0;
 }
 
+/*
+ * Whether the pool has @pages now. Learned by mapping them elsewhere: what is replaced is gone before the
+ * pool is asked, and for that moment its addresses are anybody's.
+ */
+static int ask_pool(u64 pages)
+{
+	size_t len = pages * HUGE;
+	void *p;
+
+	if (!len)
+		return 0;
+	p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2M, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	munmap(p, len);
+	return 0;
+}
+
 /* Makes every region anew as mem_new does, whatever became of it; but huge pages are always wanted. */
-static void back_to_small(struct mem *m)
+static int back_to_small(struct mem *m)
 {
 	for (unsigned i = 0; i < mem_region_count(m); i++) {
 		const struct mem_region *r = mem_region_get(m, i);
@@ -74,12 +93,13 @@ static void back_to_small(struct mem *m)
 
 		if (r->window)
 			continue;
-		/* It replaces mappings of ours, so there is nothing that it could lack. */
-		BUG_IF(mmap(p, r->size, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
-			    0) == MAP_FAILED);
+		if (mmap(p, r->size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+			 0) == MAP_FAILED)
+			return -errno;
 		madvise(p, r->size, MADV_HUGEPAGE);
 	}
+	return 0;
 }
 
 static int bind(struct mem *m, const struct mem_region *r, const struct mem_backing *b)
@@ -113,7 +133,7 @@ static int make_present(struct mem *m, const struct mem_region *r)
 int mem_back(struct mem *m, const struct mem_backing *b, struct err *e)
 {
 	unsigned n = mem_region_count(m), i;
-	int r = 0;
+	int r = b->huge ? ask_pool(mem_back_huge_pages(mem_region_get(m, 0), n)) : 0;
 
 	for (i = 0; r == 0 && b->huge && i < n; i++)
 		r = map_huge(m, mem_region_get(m, i));
@@ -139,6 +159,7 @@ int mem_back(struct mem *m, const struct mem_backing *b, struct err *e)
 		mem_keep(m);
 	return 0;
 fail:
-	back_to_small(m);
+	if (back_to_small(m) < 0)
+		return err_set(e, -ENOTRECOVERABLE, "guest memory could not be mapped again");
 	return r;
 }

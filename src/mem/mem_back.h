@@ -23,7 +23,8 @@ u64 mem_back_huge_pages(const struct mem_region *r, unsigned n);
 
 /*
  * Right behind mem_new, before anything is written. 0; or a negative errno with a message (-ENOMEM: the
- * pool, or a node, has not enough), and then the RAM is as mem_new left it. Windows are left alone.
+ * pool, or a node, has not enough), and then the RAM is as mem_new left it; or -ENOTRECOVERABLE, and then
+ * it must not be used. Windows are left alone.
  */
 int mem_back(struct mem *m, const struct mem_backing *b, struct err *e);
 

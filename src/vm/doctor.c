@@ -182,17 +182,10 @@ static void check_realtime(struct doctor_report *r)
 
 static void check_clock(struct doctor_report *r)
 {
-	char clock[64];
-	struct doctor_check *c;
+	char clock[HOST_CLOCK_MAX];
+	bool tsc = host_clock_by_tsc("", clock);
+	struct doctor_check *c = add(r, processors, "clock source", ok_if(tsc), "%s", clock);
 
-	if (hostfile_text(clock, sizeof(clock), "",
-			  "/sys/devices/system/clocksource/clocksource0/current_clocksource") <= 0)
-		return;
-	/* kvm-clock and Hyper-V's page are read from the time stamp counter too. */
-	c = add(r, processors, "clock source",
-		ok_if(!strcmp(clock, "tsc") || !strcmp(clock, "kvm-clock") ||
-		      !strncmp(clock, "hyperv", 6)),
-		"%s", clock);
 	cost(c, "the real clock is slow to read, and KVM guests do without theirs");
 }
 

@@ -25,6 +25,7 @@
 #include "base/thread.h"
 #include "host/claim.h"
 #include "host/hostfile.h"
+#include "host/hostinfo.h"
 #include "mem/mem_back.h"
 
 #include <errno.h>
@@ -238,13 +239,14 @@ static struct mem_backing without_pool(const struct perf *p, u64 size)
 	return b;
 }
 
-void perf_back_mem(struct perf *p, struct mem *m)
+int perf_back_mem(struct perf *p, struct mem *m, struct err *e)
 {
 	struct mem_backing b;
-	struct err e = { 0 };
+	struct err why = { 0 };
+	int r;
 
 	if (!perf_owns_cpus(p))
-		return;
+		return 0;
 	b = (struct mem_backing){ .huge = true,
 				  .present = true,
 				  .nodes = p->nodes,
@@ -252,17 +254,22 @@ void perf_back_mem(struct perf *p, struct mem *m)
 				  .strict = true };
 	if (p->has_backing)
 		b = p->backing; /* the sandbox no longer lets us look for another */
-	if (mem_back(m, &b, &e) < 0 && !p->has_backing) {
+	r = mem_back(m, &b, &why);
+	if (r < 0 && r != -ENOTRECOVERABLE && !p->has_backing) {
 		warn(p, "no huge pages for guest memory, which takes %llu of 2 MiB: %s",
 		     (unsigned long long)mem_back_huge_pages(mem_region_get(m, 0),
 							     mem_region_count(m)),
-		     e.msg);
+		     why.msg);
 		b = without_pool(p, mem_size(m));
-		if (mem_back(m, &b, &e) < 0)
-			warn(p, "guest memory is wherever the kernel puts it: %s", e.msg);
+		r = mem_back(m, &b, &why);
 	}
+	if (r == -ENOTRECOVERABLE)
+		return err_set(e, r, "%s: %s", p->option, why.msg);
+	if (r < 0)
+		warn(p, "guest memory is wherever the kernel puts it: %s", why.msg);
 	p->backing = b;
 	p->has_backing = true;
+	return 0;
 }
 
 /* --- the whole ------------------------------------------------------------------------------- */
@@ -285,7 +292,7 @@ static void warn_place(const struct perf *p)
 /* A host that does other things disturbs, whatever locks say. */
 static void warn_host(const struct perf *p, u32 vcpus)
 {
-	char text[8192], clock[64];
+	char text[8192], clock[HOST_CLOCK_MAX];
 	u64 running;
 
 	if (hostfile_text(text, sizeof(text), "", "/proc/loadavg") > 0) {
@@ -299,11 +306,8 @@ static void warn_host(const struct perf *p, u32 vcpus)
 			warn(p, "%llu other threads are running on this host just now",
 			     (unsigned long long)running - 1);
 	}
-	if (p->kvm &&
-	    hostfile_text(clock, sizeof(clock), "",
-			  "/sys/devices/system/clocksource/clocksource0/current_clocksource") > 0 &&
-	    strcmp(clock, "tsc") != 0)
-		warn(p, "this host's clock source is %s, so its time stamp counter is not stable",
+	if (p->kvm && !host_clock_by_tsc("", clock))
+		warn(p, "this host's clock source is %s: its time stamp counter is not stable",
 		     clock);
 }
 

@@ -20,8 +20,11 @@ int perf_new(const struct vm_cfg *cfg, const struct topo *topo, bool kvm, struct
 /* The thread is where it was, and the CPUs are given back. NULL is legal, as in all that follow. */
 void perf_free(struct perf *p);
 
-/* Guest RAM, right behind mem_new: huge pages, on the CPUs' nodes, present. Never fails; warns. */
-void perf_back_mem(struct perf *p, struct mem *m);
+/*
+ * Guest RAM, right behind mem_new: huge pages, on the CPUs' nodes, present, and what of that cannot be had
+ * is warned of. 0, or an error with message: then the RAM must not be used.
+ */
+int perf_back_mem(struct perf *p, struct mem *m, struct err *e);
 /* Whether each vCPU has a host CPU that nobody else wants. */
 bool perf_owns_cpus(const struct perf *p);
 /* For struct kvm_cfg.thread_start, with the struct perf: vCPU @cpu's thread goes to its CPU. */

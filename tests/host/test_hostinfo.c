@@ -133,6 +133,7 @@ static void none(void **s)
 {
 	struct host_cgroup c = cgroup();
 	struct host_memory m;
+	char clock[HOST_CLOCK_MAX];
 
 	assert_int_equal(c.version, 0);
 	assert_int_equal(c.quota_us, 0);
@@ -140,6 +141,13 @@ static void none(void **s)
 	assert_int_equal(m.total, 0);
 	assert_string_equal(m.thp, "");
 	assert_false(host_has_cap(root, 12));
+	assert_false(host_clock_by_tsc(root, clock));
+	assert_string_equal(clock, "unknown");
+	put("/sys/devices/system/clocksource/clocksource0/current_clocksource", "kvm-clock\n");
+	assert_true(host_clock_by_tsc(root, clock));
+	put("/sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n");
+	assert_false(host_clock_by_tsc(root, clock));
+	assert_string_equal(clock, "hpet");
 }
 
 static void memory(void **s)

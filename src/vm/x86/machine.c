@@ -439,9 +439,7 @@ static int add_mem(struct machine *m, struct err *e)
 		};
 	int r = mem_new(m->regions, n, e, &m->mem);
 
-	if (r == 0)
-		perf_back_mem(m->cfg.perf, m->mem);
-	return r;
+	return r == 0 ? perf_back_mem(m->cfg.perf, m->mem, e) : r;
 }
 
 int machine_new(const struct machine_cfg *cfg, struct err *e, struct machine **ret)
