@@ -6,8 +6,8 @@
  * Some hosts offer a KVM that is emulated or paravirtual: it opens, says yes to every question,
  * executes two million instructions a second, and dies on a stock kernel. No flag tells. So a guest
  * counts down in a loop of two instructions, and the clock decides. The first rounds are short, so
- * that they are bearable on the slowest emulation; they count only if even the better one was too slow
- * for a long round, because the very first pays for page faults.
+ * that they are bearable on the slowest emulation: one that pays for page faults and whatever the host
+ * does at a first time, and one that counts only if it was already too slow for a long one.
  *
  * The guest runs in flat protected mode: in real mode, old processors leave the work to KVM's
  * instruction emulator.
@@ -27,9 +27,9 @@
 
 #define CODE_GPA 0x1000u
 #define PORT 0x80u
+#define WARM_ROUND 256u
 #define SHORT_ROUND 4096u  /* iterations: 4 ms at two million instructions a second */
 #define LONG_ROUND 262144u /* 5 ms at KVM_HARDWARE_RATE */
-#define SHORT_ROUNDS 2
 #define SHORT_MAX_NS 1000000u
 #define INSNS_PER_ITERATION 2u
 #define ROUNDS 3u
@@ -149,25 +149,27 @@ static u64 rate(u64 iterations, u64 ns)
  */
 static int measure(struct probe *p, struct err *e, u64 *ret_rate)
 {
+	struct took t;
 	u64 best = 0;
+	int r = run_round(p, WARM_ROUND, e, &t);
 
-	for (unsigned i = 0; i < ROUNDS && best < KVM_HARDWARE_RATE; i++) {
+	for (unsigned i = 0; r == 0 && i < ROUNDS && best < KVM_HARDWARE_RATE; i++) {
 		u64 n = SHORT_ROUND;
-		struct took t;
-		int r = run_round(p, SHORT_ROUND, e, &t);
 
+		r = run_round(p, SHORT_ROUND, e, &t);
 		if (r == 0 && t.wall < SHORT_MAX_NS) {
 			n = LONG_ROUND;
 			r = run_round(p, LONG_ROUND, e, &t);
 		}
 		if (r < 0)
-			return r;
+			break;
 		best = MAX(best, rate(n, t.wall));
 		if (rate(n, t.cpu) < KVM_HARDWARE_RATE)
 			break;
 	}
-	*ret_rate = best;
-	return 0;
+	if (r == 0)
+		*ret_rate = best;
+	return r;
 }
 
 static void release(struct probe *p)
