@@ -235,8 +235,8 @@ def reset(orrery, scratch):
 
 def auto(orrery, scratch):
     """Where KVM is the real thing it is chosen; else one line says why not. Both end well."""
-    got = run(orrery, "run", "-v", "--kernel", kernel(orrery, CLOUD_6_12), "--", "sh", "-c",
-              "cat /sys/devices/system/clocksource/clocksource0/current_clocksource")
+    got = run(orrery, "run", "--engine", "auto", "-v", "--kernel", kernel(orrery, CLOUD_6_12), "--",
+              "sh", "-c", "cat /sys/devices/system/clocksource/clocksource0/current_clocksource")
     expect("status", got.status, 0, got)
     why = [line for line in got.err.splitlines() if line.startswith("orrery: ") and "engine" in line]
     print(f"  clock {got.out.decode().strip()}; {why}")
@@ -244,9 +244,42 @@ def auto(orrery, scratch):
         expect("lines about the engine", bool(why), True, got)
 
 
+# --- host CPUs of its own -----------------------------------------------------------------------------
+
+def perf(orrery, scratch):
+    """A vCPU that idles stays in the guest, on its CPU, with priority; all else is on another."""
+    env = {"ORRERY_LOCK_DIR": scratch}
+    halts = []
+    for how in ([], ["--perf"]):
+        got = run(orrery, "run", "--engine", "kvm", "--stats", *how, "--kernel",
+                  kernel(orrery, CLOUD_6_12), "--", "sleep", "0.3", env=env)
+        expect("status", got.status, 0, got)
+        halts.append(got.stat("kvm_kernel_halt_exits"))
+    print(f"  HLT exits without and with --perf: {halts}")
+    expect("HLT exits without --perf", halts[0] > 0, True)
+    expect("HLT exits with --perf", halts[1], 0)
+    with subprocess.Popen([orrery, "run", "--engine", "kvm", "--perf", "--kernel",
+                           kernel(orrery, CLOUD_6_12), "--", "sh", "-c", "echo up; sleep 600"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          env={**os.environ, **env}) as p:
+        expect("the guest's word", p.stdout.readline(), b"up\n")
+        threads = {}
+        for tid in os.listdir(f"/proc/{p.pid}/task"):
+            with open(f"/proc/{p.pid}/task/{tid}/comm", encoding="ascii") as f:
+                name = "VM" if int(tid) == p.pid else f.read().strip()
+            threads[name] = (os.sched_getaffinity(int(tid)), os.sched_getscheduler(int(tid)),
+                             os.sched_getparam(int(tid)).sched_priority)
+        p.kill()
+    print(f"  {threads}")
+    vcpu, of_vm = threads["vcpu-0"], threads["VM"]
+    expect("the vCPU's policy", vcpu[1:], (os.SCHED_FIFO, 1))
+    expect("the VM's thread", of_vm[1:], (os.SCHED_FIFO, 2))
+    expect("CPUs", (len(vcpu[0]), len(of_vm[0]), vcpu[0] & of_vm[0]), (1, 1, set()))
+
+
 SHORT = [one_cpu, devices, life]
 LONG = [four_cpus, older_kernel, plain_kernel, models, sixteen, large_ids, share, life_16,
-        asked_to_stop, signals, reset, auto]
+        asked_to_stop, signals, reset, auto, perf]
 
 if __name__ == "__main__":
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
