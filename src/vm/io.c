@@ -30,6 +30,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,7 @@ static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH };
 struct io {
 	struct io_cfg cfg;
 	pthread_t thread;
+	sem_t begun; /* posted by the thread once it is what it should be */
 	bool started, masked;
 	int timer, late, sig, wake, ended; /* -1 until opened */
 	sigset_t old_mask;
@@ -193,6 +195,7 @@ static void *io_main(void *opaque)
 	struct io *io = opaque;
 
 	thread_begin(THREAD_IO);
+	sem_post(&io->begun);
 	for (;;) {
 		pthread_mutex_lock(&io->lock);
 		bool quit = io->quit;
@@ -270,6 +273,7 @@ int io_start(const struct io_cfg *cfg, struct err *e, struct io **ret)
 	io->cfg = *cfg;
 	io->timer = io->late = io->sig = io->wake = io->ended = -1;
 	pthread_mutex_init(&io->lock, NULL);
+	sem_init(&io->begun, 0, 0);
 	sigemptyset(&set);
 	for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
 		sigaddset(&set, signals[i]);
@@ -284,6 +288,9 @@ int io_start(const struct io_cfg *cfg, struct err *e, struct io **ret)
 		r = -pthread_create(&io->thread, thread_attr(), io_main, io);
 		io->started = !r;
 	}
+	/* No guest runs beside a thread that has not entered its sandbox yet. */
+	while (!r && sem_wait(&io->begun) < 0 && errno == EINTR)
+		;
 	if (r) {
 		io_stop(io);
 		return err_sys(e, r, "cannot start the I/O thread");
@@ -317,6 +324,7 @@ void io_stop(struct io *io)
 		if (*fds[i] >= 0)
 			close(*fds[i]);
 	pthread_mutex_destroy(&io->lock);
+	sem_destroy(&io->begun);
 	free(io);
 }
 

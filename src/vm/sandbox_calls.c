@@ -325,7 +325,10 @@ static const struct call table[] = {
 	{ SCMP_SYS(flock), SANDBOX_SHARE },
 	{ SCMP_SYS(dup), SANDBOX_SHARE },
 	{ SCMP_SYS(dup3), SANDBOX_SHARE },
-	{ SCMP_SYS(fcntl), SANDBOX_SHARE },
+	{ SCMP_SYS(fcntl), SANDBOX_SHARE, { INT(1, F_GETFL) }, 1 }, /* fdopendir */
+	{ SCMP_SYS(fcntl), SANDBOX_SHARE, { INT(1, F_DUPFD_CLOEXEC) }, 1 },
+	{ SCMP_SYS(fcntl), SANDBOX_SHARE, { INT(1, F_OFD_GETLK) }, 1 },
+	{ SCMP_SYS(fcntl), SANDBOX_SHARE, { INT(1, F_OFD_SETLK) }, 1 },
 	/* As whom: of this thread (fuse.c, prepare_thread). */
 	{ SCMP_SYS(setfsuid), SANDBOX_SHARE },
 	{ SCMP_SYS(setfsgid), SANDBOX_SHARE },

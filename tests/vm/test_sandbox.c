@@ -183,6 +183,8 @@ static int forbidden(const struct how *h)
 		return (int)syscall(SYS_tgkill, test_pid, test_pid, 0);
 	case SYS_ioctl: /* input for the terminal, as if its user had typed it */
 		return ioctl(0, TIOCSTI, "x");
+	case SYS_fcntl: /* whoever it names would get our signals */
+		return fcntl(0, F_SETOWN, test_pid);
 	case SYS_prctl:
 		return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	default:
@@ -237,6 +239,7 @@ static void test_forbidden(void **state)
 		{ SYS_mmap, "mmap" },
 		{ SYS_ioctl, "ioctl" },
 		{ SYS_prctl, "prctl" },
+		{ SYS_fcntl, "fcntl" },
 		{ SYS_unlink, "unlink" },
 	};
 
@@ -545,6 +548,11 @@ static void test_read_only(void **state)
 	works(&h, "reading");
 	h.role = THREAD_IO;
 	dies(&h, "openat", "I/O");
+	h = (struct how){ .role = THREAD_WORKER,
+			  .uses = SANDBOX_SHARE | SANDBOX_SHARE_WRITE,
+			  .act = forbidden,
+			  .arg = SYS_fcntl };
+	dies(&h, "fcntl", "worker's");
 	remove_tree(&t);
 }
 

@@ -186,6 +186,16 @@ static int add_soft(struct machine *m, const struct x86_model_info *mi, struct e
 		       "lapic");
 }
 
+/* Asked once: it is a file of the host's, and a VM that is reset may open none any more. */
+static u64 host_cpus(void)
+{
+	static long online;
+
+	if (!online)
+		online = sysconf(_SC_NPROCESSORS_ONLN);
+	return (u64)MAX(online, 1L);
+}
+
 /* The local APICs are the kernel's. */
 static int add_kvm(struct machine *m, const struct x86_model_info *mi, bool host, struct err *e)
 {
@@ -201,7 +211,7 @@ static int add_kvm(struct machine *m, const struct x86_model_info *mi, bool host
 		.cpuid_opaque = m->cpuids,
 		.host_features = host,
 		/* An idle vCPU that spins keeps a CPU from one that works. */
-		.halt_poll_set = topo_cpus(m->cfg.topo) > (u64)sysconf(_SC_NPROCESSORS_ONLN),
+		.halt_poll_set = topo_cpus(m->cfg.topo) > host_cpus(),
 		.halt_poll_ns = 0,
 		.own_cpus = perf_owns_cpus(m->cfg.perf),
 		.keep_cpus = perf_owns_cpus(m->cfg.perf),
