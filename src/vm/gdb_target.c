@@ -7,9 +7,9 @@
  * touching their accessed and dirty bits. Devices' registers are not read: reading may change them.
  *
  * Breakpoints are told to the engine when the vCPUs are to run. An engine that stops anywhere (the soft one)
- * gets all places of execution as they are. One with debug registers only gets hardware breakpoints and
- * watched data in those, four in all, and software breakpoints become INT3s in the guest's memory, which the
- * debugger does not see when it reads there. An INT3 that is the guest's own (kprobes, patching of code) is
+ * gets all places of execution as they are. One with debug registers only has four for everything: watched
+ * data and hardware breakpoints come first, then software breakpoints while there is room; the rest of these
+ * become INT3s in the guest's memory, which the debugger does not see when it reads there. An INT3 that is the guest's own (kprobes, patching of code) is
  * executed in a step with all this switched off, and the guest goes on with its handler.
  */
 #include "vm/gdb_target.h"
@@ -80,11 +80,6 @@ void target_describe_cpu(void *o, unsigned cpu, char *ret, size_t size)
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-static bool planted(const struct target *t, const struct target_break *b)
-{
-	return t->plants && b->kind == RSP_BREAK_SOFT;
-}
-
 /* Where linear address @a is, and how many of @len bytes from there on are in its page. */
 static int place(const struct target *t, unsigned cpu, u64 a, size_t len, gpa_t *ret,
 		 size_t *ret_len)
@@ -106,7 +101,7 @@ int target_mem_read(void *o, unsigned cpu, u64 addr, u8 *ret, size_t len)
 		    mem_read(t->mem, gpa, ret + done, n) < 0)
 			break;
 		for (unsigned i = 0; i < t->n_brk; i++)
-			if (planted(t, &t->brk[i]) && t->brk[i].gpa - gpa < n)
+			if (t->brk[i].planted && t->brk[i].gpa - gpa < n)
 				ret[done + (t->brk[i].gpa - gpa)] = t->brk[i].byte;
 	}
 	return done ? (int)done : -EFAULT;
@@ -121,7 +116,7 @@ static int write_page(struct target *t, gpa_t gpa, const u8 *val, size_t n)
 	for (unsigned i = 0; i < t->n_brk; i++) {
 		struct target_break *b = &t->brk[i];
 
-		if (!planted(t, b) || b->gpa - gpa >= n)
+		if (!b->planted || b->gpa - gpa >= n)
 			continue;
 		b->byte = page[b->gpa - gpa];
 		page[b->gpa - gpa] = INT3;
@@ -165,9 +160,18 @@ static u8 piece(u64 a, u64 len)
 	return k;
 }
 
-/* -ENOSPC: not in what is left of @d. */
-static int add_place(struct engine_debug *d, enum engine_break kind, u64 addr, u64 len)
+/* What the engine is told, and which breakpoint each of the debug registers is for. */
+struct plan {
+	struct engine_debug d;
+	unsigned owner[ENGINE_BREAKS_MAX];
+	u64 exec[TARGET_BREAKS_MAX];
+};
+
+/* -ENOSPC: not in what is left of the debug registers. */
+static int add_place(struct plan *p, unsigned owner, enum engine_break kind, u64 addr, u64 len)
 {
+	struct engine_debug *d = &p->d;
+
 	for (u64 at = 0; at < len;) {
 		u8 k = kind == ENGINE_BREAK_EXEC ? 1 : piece(addr + at, len - at);
 
@@ -176,33 +180,44 @@ static int add_place(struct engine_debug *d, enum engine_break kind, u64 addr, u
 		d->at[d->n].kind = kind;
 		d->at[d->n].addr = addr + at;
 		d->at[d->n].len = k;
-		d->n++;
+		p->owner[d->n++] = owner;
 		at += k;
 	}
 	return 0;
 }
 
-/* What the engine is to be told. @exec has room for all places. */
-static int build(const struct target *t, u64 *exec, struct engine_debug *ret)
+/* What has to be where it is: watched data and hardware breakpoints; all execution if that is a list. */
+static int build_firm(const struct target *t, struct plan *p)
 {
-	struct engine_debug d = { .step = t->step, .int3 = t->plants, .exec = exec };
 	int r = 0;
 
+	p->d = (struct engine_debug){ .step = t->step, .exec = p->exec };
 	for (unsigned i = 0; r == 0 && i < t->n_brk; i++) {
 		const struct target_break *b = &t->brk[i];
 
 		if (watches(b->kind))
-			r = add_place(&d,
+			r = add_place(p, i,
 				      b->kind == RSP_WATCH_WRITE ? ENGINE_BREAK_WRITE
 								 : ENGINE_BREAK_ACCESS,
 				      b->addr, b->len);
 		else if (!t->plants)
-			exec[d.n_exec++] = b->addr;
+			p->exec[p->d.n_exec++] = b->addr;
 		else if (b->kind == RSP_BREAK_HARD)
-			r = add_place(&d, ENGINE_BREAK_EXEC, b->addr, 1);
+			r = add_place(p, i, ENGINE_BREAK_EXEC, b->addr, 1);
 	}
-	if (r == 0)
-		*ret = d;
+	return r;
+}
+
+static int build(const struct target *t, struct plan *p)
+{
+	int r = build_firm(t, p);
+
+	for (unsigned i = 0; r == 0 && t->plants && i < t->n_brk; i++) {
+		if (t->brk[i].planted)
+			p->d.int3 = true;
+		else if (t->brk[i].kind == RSP_BREAK_SOFT)
+			r = add_place(p, i, ENGINE_BREAK_EXEC, t->brk[i].addr, 1);
+	}
 	return r;
 }
 
@@ -214,6 +229,17 @@ static struct target_break *find(struct target *t, enum rsp_break kind, u64 addr
 	return NULL;
 }
 
+static bool planted_at(const struct target *t, gpa_t gpa, u8 *ret_byte)
+{
+	for (unsigned i = 0; i < t->n_brk; i++) {
+		if (!t->brk[i].planted || t->brk[i].gpa != gpa)
+			continue;
+		*ret_byte = t->brk[i].byte;
+		return true;
+	}
+	return false;
+}
+
 /* As code of any vCPU: the first that has something there. */
 static int plant(struct target *t, struct target_break *b)
 {
@@ -223,34 +249,56 @@ static int plant(struct target *t, struct target_break *b)
 	while (gdb_translate(cpu_of(t, cpu), t->mem, b->addr, &b->gpa) < 0)
 		if (++cpu == t->cpus)
 			return -EFAULT;
-	for (unsigned i = 0; i < t->n_brk; i++)
-		if (&t->brk[i] != b && planted(t, &t->brk[i]) && t->brk[i].gpa == b->gpa) {
-			b->byte = t->brk[i].byte;
-			return 0;
-		}
-	if (mem_read(t->mem, b->gpa, &b->byte, 1) < 0)
+	if (!planted_at(t, b->gpa, &b->byte) &&
+	    (mem_read(t->mem, b->gpa, &b->byte, 1) < 0 || mem_write(t->mem, b->gpa, &int3, 1) < 0))
 		return -EFAULT;
-	return mem_write(t->mem, b->gpa, &int3, 1);
+	b->planted = true;
+	return 0;
 }
 
-static void unplant(struct target *t, const struct target_break *b)
+static void unplant(struct target *t, struct target_break *b)
 {
 	u8 now;
 
-	for (unsigned i = 0; i < t->n_brk; i++)
-		if (&t->brk[i] != b && planted(t, &t->brk[i]) && t->brk[i].gpa == b->gpa)
-			return;
+	b->planted = false;
 	/* The guest may have put something else there meanwhile. */
-	if (mem_read(t->mem, b->gpa, &now, 1) == 0 && now == INT3 &&
-	    mem_write(t->mem, b->gpa, &b->byte, 1) < 0)
+	if (planted_at(t, b->gpa, &now) || mem_read(t->mem, b->gpa, &now, 1) < 0 || now != INT3)
 		return;
+	if (mem_write(t->mem, b->gpa, &b->byte, 1) < 0)
+		return;
+}
+
+/* Software breakpoints are in debug registers while there is room, else in memory. */
+static int settle(struct target *t)
+{
+	struct plan p;
+	unsigned room;
+	int r = build_firm(t, &p);
+
+	if (r < 0)
+		return r;
+	room = ENGINE_BREAKS_MAX - p.d.n;
+	for (unsigned i = 0; t->plants && i < t->n_brk; i++) {
+		struct target_break *b = &t->brk[i];
+
+		if (b->kind != RSP_BREAK_SOFT)
+			continue;
+		if (room) {
+			room--;
+			if (b->planted)
+				unplant(t, b);
+		} else if (!b->planted) {
+			r = plant(t, b);
+			if (r < 0)
+				return r;
+		}
+	}
+	return 0;
 }
 
 int target_insert(void *o, enum rsp_break kind, u64 addr, u64 len)
 {
 	struct target *t = o;
-	u64 exec[TARGET_BREAKS_MAX];
-	struct engine_debug d;
 	int r;
 
 	/* x86 has no break on reads alone; GDB makes do with accesses. */
@@ -263,11 +311,9 @@ int target_insert(void *o, enum rsp_break kind, u64 addr, u64 len)
 	if (t->n_brk == TARGET_BREAKS_MAX)
 		return -ENOSPC;
 	t->brk[t->n_brk++] = (struct target_break){ .kind = kind, .addr = addr, .len = len };
-	r = build(t, exec, &d);
-	if (r == 0 && planted(t, &t->brk[t->n_brk - 1]))
-		r = plant(t, &t->brk[t->n_brk - 1]);
+	r = settle(t);
 	if (r < 0)
-		t->n_brk--;
+		target_remove(t, kind, addr, len);
 	return r;
 }
 
@@ -280,10 +326,11 @@ int target_remove(void *o, enum rsp_break kind, u64 addr, u64 len)
 		return -ENOTSUP;
 	if (!b)
 		return 0;
-	if (planted(t, b))
+	if (b->planted)
 		unplant(t, b);
 	*b = t->brk[--t->n_brk];
-	return 0;
+	/* What no longer has to be in memory; it can only need less room. */
+	return settle(t);
 }
 
 void target_clear(struct target *t)
@@ -297,19 +344,12 @@ void target_clear(struct target *t)
 
 int target_arm(struct target *t, int step)
 {
-	u64 exec[TARGET_BREAKS_MAX];
-	struct engine_debug d;
+	struct plan p;
 	int r;
 
 	t->step = step;
-	r = build(t, exec, &d);
-	/* With nothing planted every INT3 is the guest's own. */
-	if (r == 0 && d.int3) {
-		d.int3 = false;
-		for (unsigned i = 0; i < t->n_brk; i++)
-			d.int3 |= planted(t, &t->brk[i]);
-	}
-	return r == 0 ? engine_set_debug(t->e, &d) : r;
+	r = build(t, &p);
+	return r == 0 ? engine_set_debug(t->e, &p.d) : r;
 }
 
 /* 1, or 0 for the guest's own. */
@@ -317,12 +357,12 @@ static int on_int3(struct target *t, unsigned cpu, struct rsp_stop *s)
 {
 	struct engine_debug quiet = { .step = (int)cpu };
 	gpa_t gpa;
+	u8 byte;
 	int r = gdb_translate(cpu_of(t, cpu), t->mem, cpu_of(t, cpu)->rip, &gpa);
 
 	s->what = RSP_ON_SOFT;
-	for (unsigned i = 0; r == 0 && i < t->n_brk; i++)
-		if (planted(t, &t->brk[i]) && t->brk[i].gpa == gpa)
-			return 1;
+	if (r == 0 && planted_at(t, gpa, &byte))
+		return 1;
 	/* The engine goes on with what this leaves it at. */
 	if (engine_set_debug(t->e, &quiet) < 0 || engine_run(t->e, NULL, NULL) != ENGINE_DEBUG ||
 	    target_arm(t, t->step) < 0)
@@ -330,45 +370,37 @@ static int on_int3(struct target *t, unsigned cpu, struct rsp_stop *s)
 	return 0;
 }
 
-/* The watched place that the engine's number @index is a piece of. */
-static const struct target_break *watch_of(const struct target *t, unsigned index)
+/* Whom a stop by the engine's number @index is for. */
+static void on_break(struct target *t, unsigned index, struct rsp_stop *s)
 {
-	struct engine_debug d = { 0 };
+	u64 rip = cpu_of(t, s->cpu)->rip;
+	const struct target_break *b;
+	struct plan p;
 
-	for (unsigned i = 0; i < t->n_brk; i++) {
-		const struct target_break *b = &t->brk[i];
-
-		if (watches(b->kind))
-			add_place(&d, ENGINE_BREAK_WRITE, b->addr, b->len);
-		else if (t->plants && b->kind == RSP_BREAK_HARD)
-			add_place(&d, ENGINE_BREAK_EXEC, b->addr, 1);
-		if (index < d.n)
-			return b;
+	s->what = RSP_ON_HARD;
+	if (index < ENGINE_BREAKS_MAX && build(t, &p) == 0 && index < p.d.n) {
+		b = &t->brk[p.owner[index]];
+		if (watches(b->kind)) {
+			s->what = b->kind == RSP_WATCH_WRITE ? RSP_ON_WRITE : RSP_ON_ACCESS;
+			s->addr = b->addr;
+			return;
+		}
 	}
-	return NULL;
+	for (unsigned i = 0; i < t->n_brk; i++)
+		if (t->brk[i].kind == RSP_BREAK_SOFT && t->brk[i].addr == rip)
+			s->what = RSP_ON_SOFT;
 }
 
 int target_event(struct target *t, struct rsp_stop *ret)
 {
 	struct engine_debug_event ev = t->e.ops->debug_event(t->e.o);
 	struct rsp_stop s = { .what = RSP_ON_SIGNAL, .signal = SIGNAL_TRAP, .cpu = ev.cpu };
-	const struct target_break *b;
 
 	if (ev.what == ENGINE_ON_INT3) {
 		if (!on_int3(t, ev.cpu, &s))
 			return 0;
 	} else if (ev.what == ENGINE_ON_BREAK) {
-		b = ev.index < ENGINE_BREAKS_MAX ? watch_of(t, ev.index) : NULL;
-		if (b && watches(b->kind)) {
-			s.what = b->kind == RSP_WATCH_WRITE ? RSP_ON_WRITE : RSP_ON_ACCESS;
-			s.addr = b->addr;
-		} else {
-			s.what = RSP_ON_HARD;
-			for (unsigned i = 0; i < t->n_brk; i++)
-				if (t->brk[i].kind == RSP_BREAK_SOFT &&
-				    t->brk[i].addr == cpu_of(t, ev.cpu)->rip)
-					s.what = RSP_ON_SOFT;
-		}
+		on_break(t, ev.index, &s);
 	}
 	*ret = s;
 	return 1;

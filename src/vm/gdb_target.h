@@ -19,8 +19,9 @@ struct machine;
 struct target_break {
 	enum rsp_break kind;
 	u64 addr, len;
-	gpa_t gpa; /* planted: where, and what was there */
+	bool planted; /* an INT3 in memory: where, and what was there */
 	u8 byte;
+	gpa_t gpa;
 };
 
 struct target {
@@ -28,7 +29,7 @@ struct target {
 	struct engine e;
 	struct mem *mem;
 	unsigned cpus;
-	/* The engine has debug registers only: software breakpoints are INT3s in the guest's memory. */
+	/* The engine has debug registers only: what has no room there becomes an INT3 in memory. */
 	bool plants;
 	struct target_break brk[TARGET_BREAKS_MAX];
 	unsigned n_brk;
