@@ -317,6 +317,7 @@ int kernel_image_parse(const void *data, size_t len, const char *name, unsigned 
 
 	if (!k)
 		return err_set(e, -ENOMEM, "%s: no memory", name);
+	k->fd = -1;
 	r = kernel_parse_any(k, data, len, flags, e);
 	if (r < 0) {
 		kernel_image_free(k);
@@ -327,11 +328,9 @@ int kernel_image_parse(const void *data, size_t len, const char *name, unsigned 
 	return 0;
 }
 
-/* Reads all of the regular file @path. Returns 0 and an owned buffer, or an error. */
-static int kernel_read_file(const char *path, struct err *e, u8 **ret_data, size_t *ret_len)
+/* Opens the regular file @path. Returns its descriptor and its size, or an error. */
+static int kernel_open_file(const char *path, struct err *e, size_t *ret_len)
 {
-	u8 *data = NULL;
-	size_t len = 0;
 	struct stat st;
 	int r, fd;
 
@@ -349,39 +348,37 @@ static int kernel_read_file(const char *path, struct err *e, u8 **ret_data, size
 	else if ((u64)st.st_size > KERNEL_FILE_MAX)
 		r = err_set(e, -EFBIG, "%s: too large for a kernel (%lld MiB, the limit is %llu)",
 			    path, (long long)st.st_size >> 20, KERNEL_FILE_MAX >> 20);
-	else if (!(data = malloc((size_t)st.st_size + 1)))
-		r = err_set(e, -ENOMEM, "no memory to read the kernel %s", path);
-	while (!r && len < (size_t)st.st_size) {
-		ssize_t n = read(fd, data + len, (size_t)st.st_size - len);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	*ret_len = (size_t)st.st_size;
+	return fd;
+}
+
+/* Reads and parses @len bytes of @fd, which the image does not take. */
+static int kernel_read(int fd, size_t len, const char *name, unsigned flags, struct err *e,
+		       struct kernel_image **ret)
+{
+	u8 *data = malloc(len + 1);
+	struct kernel_image *k;
+	size_t got = 0;
+	int r = 0;
+
+	if (!data)
+		return err_set(e, -ENOMEM, "no memory to read the kernel %s", name);
+	while (!r && got < len) {
+		ssize_t n = pread(fd, data + got, len - got, (off_t)got);
 
 		if (n == 0)
 			break; /* it shrank meanwhile: the parser sees a short file */
 		if (n < 0 && errno != EINTR)
-			r = err_sys(e, -errno, "cannot read the kernel %s", path);
+			r = err_sys(e, -errno, "cannot read the kernel %s", name);
 		else if (n > 0)
-			len += (size_t)n;
+			got += (size_t)n;
 	}
-	close(fd);
-	if (r < 0) {
-		free(data);
-		return r;
-	}
-	*ret_data = data;
-	*ret_len = len;
-	return 0;
-}
-
-int kernel_image_open_flags(const char *path, unsigned flags, struct err *e,
-			    struct kernel_image **ret)
-{
-	struct kernel_image *k;
-	u8 *data = NULL;
-	size_t len = 0;
-	int r = kernel_read_file(path, e, &data, &len);
-
-	if (r < 0)
-		return r;
-	r = kernel_image_parse(data, len, path, flags, e, &k);
+	if (r == 0)
+		r = kernel_image_parse(data, got, name, flags, e, &k);
 	if (r < 0) {
 		free(data);
 		return r;
@@ -392,9 +389,26 @@ int kernel_image_open_flags(const char *path, unsigned flags, struct err *e,
 		/* Every segment is in the unpacked payload; the packed bytes are done with. */
 		free(data);
 		k->file = NULL;
-		k->nfile = 0;
 	}
 	*ret = k;
+	return 0;
+}
+
+int kernel_image_open_flags(const char *path, unsigned flags, struct err *e,
+			    struct kernel_image **ret)
+{
+	size_t len = 0;
+	int fd = kernel_open_file(path, e, &len), r;
+
+	if (fd < 0)
+		return fd;
+	r = kernel_read(fd, len, path, flags, e, ret);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	(*ret)->fd = fd;
+	(*ret)->flags = flags;
 	return 0;
 }
 
@@ -403,10 +417,59 @@ int kernel_image_open(const char *path, struct err *e, struct kernel_image **ret
 	return kernel_image_open_flags(path, 0, e, ret);
 }
 
+void kernel_image_put_away(struct kernel_image *k)
+{
+	if (k->fd < 0)
+		return;
+	free(k->file);
+	free(k->out);
+	k->file = k->out = NULL;
+	for (unsigned i = 0; i < k->nseg; i++)
+		k->seg[i].data = NULL;
+}
+
+static bool same_layout(const struct kernel_image *a, const struct kernel_image *b)
+{
+	if (a->type != b->type || a->entry != b->entry || a->nseg != b->nseg ||
+	    a->setup_len != b->setup_len || memcmp(a->setup, b->setup, a->setup_len) != 0)
+		return false;
+	for (unsigned i = 0; i < a->nseg; i++)
+		if (a->seg[i].gpa != b->seg[i].gpa || a->seg[i].filesz != b->seg[i].filesz ||
+		    a->seg[i].memsz != b->seg[i].memsz)
+			return false;
+	return true;
+}
+
+int kernel_image_take_out(struct kernel_image *k, struct err *e)
+{
+	struct kernel_image *n;
+	int r;
+
+	if (k->fd < 0 || k->file || k->out)
+		return 0;
+	r = kernel_read(k->fd, k->nfile, "the kernel", k->flags, e, &n);
+	if (r < 0)
+		return r;
+	/* RAM and tables were laid out for the one that was there. */
+	if (same_layout(k, n)) {
+		memcpy(k->seg, n->seg, sizeof(k->seg));
+		k->file = n->file;
+		k->out = n->out;
+		n->file = n->out = NULL;
+	} else {
+		r = err_set(e, -EINVAL,
+			    "the kernel's file has changed since the guest was started");
+	}
+	kernel_image_free(n);
+	return r;
+}
+
 void kernel_image_free(struct kernel_image *k)
 {
 	if (!k)
 		return;
+	if (k->fd >= 0)
+		close(k->fd);
 	free(k->file);
 	free(k->out);
 	free(k);

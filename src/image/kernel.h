@@ -35,7 +35,7 @@ enum kernel_entry {
 
 struct kernel_seg {
 	gpa_t gpa;	/* physical load address, any alignment */
-	const u8 *data; /* borrowed from the image, valid until kernel_image_free */
+	const u8 *data; /* borrowed from the image, until it is put away or freed */
 	u64 filesz;	/* bytes to copy; may be 0 */
 	u64 memsz;	/* bytes in memory, >= filesz; the rest is to be zero */
 };
@@ -66,9 +66,11 @@ struct kernel_image {
 
 	u32 multiboot_flags; /* KERNEL_MULTIBOOT only: the header's flags */
 
-	u8 *file; /* owned, or NULL if the caller keeps the bytes */
+	u8 *file; /* owned, or NULL if the caller keeps the bytes, or nobody needs them */
 	u8 *out;  /* owned: the unpacked payload, or NULL */
 	size_t nfile, nout;
+	unsigned flags; /* it was opened with */
+	int fd;		/* of the file, to take it out again; -1 if the caller keeps the bytes */
 };
 
 enum {
@@ -89,6 +91,15 @@ int kernel_image_parse(const void *data, size_t len, const char *name, unsigned 
 		       struct err *e, struct kernel_image **ret);
 
 void kernel_image_free(struct kernel_image *k);
+
+/*
+ * A running guest has its kernel; the bytes here are only wanted again for a reset. Put away, an image
+ * that came from a file keeps all but its segments' data; taken out, it is read and unpacked again
+ * from the same open file. Either may be called in any state. kernel_image_take_out returns 0, or
+ * a negative errno with a message: -EINVAL if the file is not what it was.
+ */
+void kernel_image_put_away(struct kernel_image *k);
+int kernel_image_take_out(struct kernel_image *k, struct err *e);
 
 /* "bzImage", "ELF vmlinux", ... */
 const char *kernel_type_name(enum kernel_type t);

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,7 +150,11 @@ static int read_initrd(const struct vm_cfg *cfg, struct err *e, struct prepared 
 	if (fd < 0)
 		return err_sys(e, -errno, "--initrd %s", cfg->initrd);
 	r = buf_read_fd(&p->initrd, fd, INITRD_MAX);
-	close(fd);
+	/* A pipe can be read once. */
+	if (lseek(fd, 0, SEEK_CUR) == (off_t)p->initrd.len)
+		p->initrd_fd = fd;
+	else
+		close(fd);
 	if (r == -EFBIG)
 		return err_set(e, r, "--initrd %s: larger than %llu MiB", cfg->initrd,
 			       INITRD_MAX >> 20);
@@ -363,6 +368,7 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 		r = read_initrd(cfg, e, p);
 	else if (r == 0 && p->linux_guest)
 		r = compose(cfg, e, p);
+	p->initrd_len = p->initrd.len;
 	if (r == 0)
 		r = prepare_mem(cfg, e, p);
 	if (r == 0)
@@ -373,11 +379,63 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 	return r;
 }
 
+/* --- between two machines --------------------------------------------------------------------- */
+
+/* A file without a name that holds the initrd; -1 without one. */
+static int shelve(const struct buf *b)
+{
+	int fd = open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC | O_EXCL, 0600);
+	size_t done = 0;
+
+	while (fd >= 0 && done < b->len) {
+		ssize_t n = write(fd, b->data + done, b->len - done);
+
+		if (n > 0) {
+			done += (size_t)n;
+		} else if (n == 0 || errno != EINTR) {
+			close(fd);
+			fd = -1;
+		}
+	}
+	return fd;
+}
+
+void prepare_put_away(struct prepared *p)
+{
+	kernel_image_put_away(p->kernel);
+	if (p->initrd_fd < 0 && p->initrd.len && !p->no_shelf)
+		p->initrd_fd = shelve(&p->initrd);
+	p->no_shelf = p->initrd_fd < 0;
+	if (p->initrd_fd >= 0)
+		buf_fini(&p->initrd);
+	/* What preparing has freed in small pieces. */
+	malloc_trim(0);
+}
+
+int prepare_take_out(struct prepared *p, struct err *e)
+{
+	int r = kernel_image_take_out(p->kernel, e);
+
+	if (r < 0 || p->initrd_fd < 0 || p->initrd.len)
+		return r;
+	if (lseek(p->initrd_fd, 0, SEEK_SET) < 0)
+		return err_sys(e, -errno, "the initrd cannot be read again");
+	r = buf_read_fd(&p->initrd, p->initrd_fd, INITRD_MAX);
+	if (r < 0)
+		return err_sys(e, r, "the initrd cannot be read again");
+	if (p->initrd.len != p->initrd_len)
+		return err_set(e, -EINVAL,
+			       "the initrd's file has changed since the guest was started");
+	return 0;
+}
+
 void prepare_fini(struct prepared *p)
 {
 	perf_free(p->perf);
 	kernel_image_free(p->kernel);
 	kcache_kernel_fini(&p->file);
 	buf_fini(&p->initrd);
+	if (p->initrd_fd >= 0)
+		close(p->initrd_fd);
 	buf_fini(&p->cmdline);
 }

@@ -21,7 +21,10 @@ struct prepared {
 	bool shell;	  /* the composed initramfs ends in a shell on the console */
 	struct topo topo;
 	enum input_kind input;
-	struct buf initrd;
+	struct buf initrd; /* empty while it is put away */
+	size_t initrd_len;
+	int initrd_fd; /* a file that holds it; -1: none */
+	bool no_shelf; /* there is no place for such a file: not to be tried inside the sandbox */
 	struct initramfs_sizes sizes; /* of a composed one, else zero */
 	struct buf cmdline;	      /* with NUL */
 	u64 mem;
@@ -32,8 +35,19 @@ struct prepared {
 	struct perf *perf; /* where on the host it runs; NULL: anywhere */
 };
 
-/* Everything but the machine. @p is zeroed by the caller. 0, or an error with message. */
+#define PREPARED_EMPTY                                                                             \
+	{                                                                                          \
+		.initrd_fd = -1                                                                    \
+	}
+
+/* Everything but the machine. @p is PREPARED_EMPTY. 0, or an error with message. */
 int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p);
+/*
+ * Once a machine has been built, kernel and initrd are only needed for another one, after a reset:
+ * tens of MiB that are not kept in memory meanwhile. Where a file cannot be had they stay.
+ */
+void prepare_put_away(struct prepared *p);
+int prepare_take_out(struct prepared *p, struct err *e);
 void prepare_fini(struct prepared *p);
 
 #endif

@@ -265,9 +265,13 @@ static void close_traces(struct traces *t)
 	symbols_free(t->symbols);
 }
 
-static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struct session *s,
+static int new_machine(const struct vm_cfg *cfg, struct prepared *p, struct session *s,
 		       const struct traces *t, struct err *e, struct machine **ret)
 {
+	int r = prepare_take_out(p, e);
+
+	if (r < 0)
+		return r;
 	struct machine_cfg mc = {
 		.topo = &p->topo,
 		.mem = p->mem,
@@ -296,7 +300,9 @@ static int new_machine(const struct vm_cfg *cfg, const struct prepared *p, struc
 		.opaque = s,
 	};
 
-	return machine_new(&mc, e, ret);
+	r = machine_new(&mc, e, ret);
+	prepare_put_away(p);
+	return r;
 }
 
 static void say_setup(const struct vm_cfg *cfg, const struct prepared *p)
@@ -309,7 +315,7 @@ static void say_setup(const struct vm_cfg *cfg, const struct prepared *p)
 		"%llu\norrery: command line: %s\n",
 		p->file.release ? p->file.release : p->file.image,
 		kernel_type_name(p->kernel->type), p->kernel->version[0] ? ", " : "",
-		p->kernel->version, p->initrd.len >> 10, (unsigned long long)p->mem >> 20, shape,
+		p->kernel->version, p->initrd_len >> 10, (unsigned long long)p->mem >> 20, shape,
 		p->real_clock ? "real" : "virtual", (unsigned long long)p->seed,
 		(const char *)p->cmdline.data);
 }
@@ -369,7 +375,7 @@ static bool restarts(const struct vm_cfg *cfg, const struct session *s, enum eng
  * forgotten everything, which a reset of each part would have to prove. What is outside of the
  * machine stays: disks' contents, networks, the terminal, the input that was read.
  */
-static int run_to_end(const struct vm_cfg *cfg, const struct prepared *p, struct session *s,
+static int run_to_end(const struct vm_cfg *cfg, struct prepared *p, struct session *s,
 		      const struct traces *t, struct life *life, struct err *e, struct machine **m,
 		      enum engine_exit *ret_why)
 {
@@ -432,8 +438,8 @@ static int open_gdb(const struct vm_cfg *cfg, struct err *e, struct gdb **ret)
 }
 
 /* From the prepared parts to the end, with the terminal as it was afterwards. */
-static int run_prepared(const struct vm_cfg *cfg, const struct prepared *p, u64 begun,
-			struct life *life, struct err *e, struct vm_result *r)
+static int run_prepared(const struct vm_cfg *cfg, struct prepared *p, u64 begun, struct life *life,
+			struct err *e, struct vm_result *r)
 {
 	bool terminal = p->input == INPUT_TERMINAL;
 	struct session_cfg sc = {
@@ -522,7 +528,7 @@ out:
 int vm_run(const struct vm_cfg *cfg, struct err *e, struct vm_result *ret)
 {
 	struct life own = { .state = LIFE_CREATED }, *life = cfg->life ? cfg->life : &own;
-	struct prepared p = { 0 };
+	struct prepared p = PREPARED_EMPTY;
 	u64 begun = now_ns();
 	int r;
 

@@ -416,6 +416,49 @@ static void files_that_cannot_be_read(void **state)
 	}
 }
 
+/* What a running guest does not need, and a reset does: the same again, or an error. */
+static void put_away_and_taken_out(void **state)
+{
+	struct buf elf = kimage_elf(KIMAGE_LINUX), bz = kimage_bzimage(&elf);
+	const struct buf *files[] = { &elf, &bz };
+
+	for (unsigned i = 0; i < ARRAY_LEN(files); i++) {
+		char path[] = "/tmp/orrery-test-kernel-XXXXXX";
+		int fd = mkstemp(path);
+		struct kernel_image *k = NULL;
+		struct err e = { 0 };
+		u8 *copy;
+
+		assert_true(fd >= 0);
+		assert_int_equal(write(fd, files[i]->data, files[i]->len), files[i]->len);
+		assert_int_equal(kernel_image_open(path, &e, &k), 0);
+		assert_int_equal(unlink(path), 0);
+		assert_true(k->nseg > 0 && k->seg[0].filesz > 0);
+		copy = malloc(k->seg[0].filesz);
+		memcpy(copy, k->seg[0].data, k->seg[0].filesz);
+		assert_int_equal(kernel_image_take_out(k, &e), 0);
+		for (unsigned round = 0; round < 2; round++) {
+			kernel_image_put_away(k);
+			kernel_image_put_away(k);
+			assert_null(k->seg[0].data);
+			assert_null(k->file);
+			assert_null(k->out);
+			assert_int_equal(kernel_image_take_out(k, &e), 0);
+			assert_memory_equal(k->seg[0].data, copy, k->seg[0].filesz);
+		}
+		kernel_image_put_away(k);
+		assert_int_equal(ftruncate(fd, 100), 0);
+		assert_true(kernel_image_take_out(k, &e) < 0);
+		assert_true(e.msg[0] != 0);
+		assert_null(k->file);
+		kernel_image_free(k);
+		close(fd);
+		free(copy);
+	}
+	buf_fini(&bz);
+	buf_fini(&elf);
+}
+
 static void cached_kernels_parse(void **state)
 {
 	struct kcache_list l = { 0 };
@@ -457,6 +500,7 @@ int main(void)
 		cmocka_unit_test(truncated_is_refused),
 		cmocka_unit_test(damaged_is_contained),
 		cmocka_unit_test(files_that_cannot_be_read),
+		cmocka_unit_test(put_away_and_taken_out),
 		cmocka_unit_test(cached_kernels_parse),
 	};
 
