@@ -20,7 +20,8 @@
  * and the buffer is returned. A back end that waits thus holds the guest's buffers, and what the
  * guest wants to write fills its queue and then blocks it. Nothing is copied or queued here.
  * That a buffer is back is told TELL_NS later, for all that came back meanwhile: a tty sends 32
- * bytes a buffer, and an interrupt for each would take longer than the sending.
+ * bytes a buffer, and an interrupt for each would take longer than the sending. So would a write(2)
+ * of the back end, which is told at the same time.
  * Input: bytes are written to the guest's buffers when the back end gives them, never before a
  * program has the port open. A back end with more than fits is told when buffers come.
  */
@@ -119,11 +120,20 @@ static bool is_open(const struct port *p)
 
 static void tx_begin(struct port *p);
 
+static void tx_over(struct port *p)
+{
+	const struct virtio_console_cfg *cfg = &p->c->cfg;
+
+	if (cfg->ops->tx_over)
+		cfg->ops->tx_over(cfg->opaque, p->index);
+}
+
 static void on_tell(void *opaque)
 {
 	struct port *p = opaque;
 
 	p->st.tell_at = 0;
+	tx_over(p);
 	vq_notify(vdev_queue(p->c->v, rx_queue(p->index) + 1));
 }
 
@@ -374,6 +384,7 @@ static void on_config_write(void *dev, u32 off, const void *data, u32 len)
 	memcpy(&byte, data, 1);
 	c->stat.tx++;
 	c->cfg.ops->tx(c->cfg.opaque, 0, &byte, 1);
+	tx_over(&c->port[0]);
 }
 
 static bool of_port(const struct vjob *j, void *arg)
@@ -397,6 +408,8 @@ static void set_initial(struct virtio_console *c)
 	for (unsigned i = 0; i < c->n_ports; i++) {
 		u8 host = c->port[i].st.host;
 
+		if (c->port[i].st.tell_at)
+			tx_over(&c->port[i]);
 		gtimer_cancel(&c->port[i].tell);
 		/* The host's end does not go because the guest's driver begins anew. */
 		c->port[i].st = (struct port_st){ .host = host };

@@ -16,6 +16,11 @@ struct virtio_console;
 struct virtio_console_ops {
 	/* The guest wrote. Bytes are valid during the call, which may wait: that is flow control. */
 	void (*tx)(void *opaque, unsigned port, const u8 *bytes, size_t n);
+	/*
+	 * That was all for now, or for 50 us of guest time: what was gathered may be passed on.
+	 * Follows every tx, some time later. NULL: nobody gathers.
+	 */
+	void (*tx_over)(void *opaque, unsigned port);
 	/* virtio_console_rx may take more than before. */
 	void (*rx_space)(void *opaque, unsigned port);
 };

@@ -56,6 +56,14 @@ static void on_tx(void *opaque, unsigned port, const u8 *bytes, size_t n)
 		c->ops->tx(c->opaque, port, bytes, n);
 }
 
+static void on_tx_over(void *opaque, unsigned port)
+{
+	struct vcon *c = opaque;
+
+	if (c->ops && c->ops->tx_over)
+		c->ops->tx_over(c->opaque, port);
+}
+
 static void on_rx_space(void *opaque, unsigned port)
 {
 	struct vcon *c = opaque;
@@ -64,7 +72,9 @@ static void on_rx_space(void *opaque, unsigned port)
 		c->ops->rx_space(c->opaque, port);
 }
 
-static const struct virtio_console_ops ops = { .tx = on_tx, .rx_space = on_rx_space };
+static const struct virtio_console_ops ops = { .tx = on_tx,
+					       .tx_over = on_tx_over,
+					       .rx_space = on_rx_space };
 
 static int vcon_create(void *dev, const struct vdev_env *env, struct err *e, struct vdev **ret)
 {

@@ -100,7 +100,7 @@ static void put(struct session *s, struct session_out *o, const u8 *bytes, size_
 
 	if (other)
 		flush(s, other);
-	if (!o->n && s->m)
+	if (!o->n && s->m && !s->gathers)
 		machine_kick(s->m);
 	while (n) {
 		size_t k = MIN(n, SESSION_OUT - o->n);
@@ -148,9 +148,20 @@ static void hvc_tx(void *opaque, unsigned port, const u8 *bytes, size_t n)
 	bool first = !s->hvc_spoke;
 
 	s->hvc_spoke = true;
+	s->gathers = true;
 	console_tx(s, bytes, n);
+	s->gathers = false;
 	if (first && !s->cfg.command)
 		feed_console(s);
+}
+
+/* A tty sends a few bytes at a time: they go on together. */
+static void hvc_over(void *opaque, unsigned port)
+{
+	struct session *s = opaque;
+
+	if (s->m)
+		machine_kick(s->m);
 }
 
 /* The first byte says that the guest has moved (base/wire.h). */
@@ -318,7 +329,9 @@ static void port_space(void *opaque, unsigned port)
 	send_wire(opaque);
 }
 
-static const struct virtio_console_ops hvc_ops = { .tx = hvc_tx, .rx_space = hvc_space };
+static const struct virtio_console_ops hvc_ops = { .tx = hvc_tx,
+						   .tx_over = hvc_over,
+						   .rx_space = hvc_space };
 static const struct virtio_console_ops vport_ops = { .tx = port_tx, .rx_space = port_space };
 
 /* --- the command port ------------------------------------------------------------------------- */

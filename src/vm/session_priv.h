@@ -32,6 +32,7 @@ struct session {
 	struct session_out out, err, file;
 	u8 wire[2 * WIRE_WINDOW]; /* for a receiver that takes a part at a time: COM2's 16 bytes */
 	bool hvc_spoke;		  /* the guest has written to hvc0 */
+	bool gathers;		  /* what is put is passed on when the device says so */
 	bool moved;		  /* the command port is the virtio port now */
 	size_t wire_n, wire_old;  /* bytes there; those that are still for COM2 after a move */
 	u8 in[SESSION_IN];	  /* read from a file, or the end of the input, for COM1 */

@@ -90,7 +90,7 @@ static struct vdev *new_net(struct rig *r)
 
 static struct vdev *new_console(struct rig *r)
 {
-	static const struct virtio_console_ops ops = { on_tx, on_room };
+	static const struct virtio_console_ops ops = { .tx = on_tx, .rx_space = on_room };
 	struct virtio_console_cfg c = { .rows = 25, .cols = 80, .ops = &ops };
 	struct virtio_console *con;
 	struct vdev *v;

@@ -21,7 +21,7 @@ struct seen {
 	struct virtio_console *c;
 	u8 out[65536];
 	size_t n;
-	unsigned port, rooms;
+	unsigned port, rooms, overs;
 	const u8 *give; /* what rx_space hands over */
 	size_t left;
 };
@@ -34,6 +34,11 @@ static void on_tx(void *opaque, unsigned port, const u8 *bytes, size_t n)
 	memcpy(s->out + s->n, bytes, n);
 	s->n += n;
 	s->port = port;
+}
+
+static void on_tx_over(void *opaque, unsigned port)
+{
+	((struct seen *)opaque)->overs++;
 }
 
 static void on_rx_space(void *opaque, unsigned port)
@@ -49,7 +54,7 @@ static void on_rx_space(void *opaque, unsigned port)
 	s->left -= k;
 }
 
-static const struct virtio_console_ops ops = { on_tx, on_rx_space };
+static const struct virtio_console_ops ops = { on_tx, on_tx_over, on_rx_space };
 static const char *const names[] = { "first", "second", NULL };
 
 static void up(struct seen *s, const char *const *ports, bool exact)
@@ -156,9 +161,12 @@ static void console(void **state)
 	assert_int_equal(vdrv_rd(&s.d, VIRTIO_MMIO_CONFIG), 50 << 16 | 132);
 	/* Emergency output needs no driver. */
 	vdrv_wr(&s.d, VIRTIO_MMIO_STATUS, 0);
+	unsigned before = s.overs;
+
 	vdrv_wr(&s.d, VIRTIO_MMIO_CONFIG + (u32)(uintptr_t)&cfg->emerg_wr, '!');
 	assert_int_equal(s.n, 5);
 	assert_int_equal(s.out[4], '!');
+	assert_int_equal(s.overs, before + 1);
 	assert_int_equal(vdrv_rd(&s.d, VIRTIO_MMIO_CONFIG), 50 << 16 | 132);
 	vdrv_down(&s.d);
 }
@@ -273,8 +281,16 @@ static void real_clock(void **state)
 	assert_int_equal(vdrv_used_idx(&s.d, 1), 15);
 	/* One interrupt for all that came back, a little later. */
 	assert_int_equal(s.d.rises, 0);
+	assert_int_equal(s.overs, 0);
 	testclock_by(&s.d.clk, 50000);
 	assert_int_equal(s.d.rises, 1);
+	assert_int_equal(s.overs, 1);
+	/* Whoever gathers hears of the end before a reset takes the time away. */
+	send(&s, 1, "x", 1);
+	vdrv_wr(&s.d, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(s.overs, 2);
+	testclock_by(&s.d.clk, 50000);
+	assert_int_equal(s.overs, 2);
 	vdrv_down(&s.d);
 }
 

@@ -34,7 +34,7 @@ static void on_rx_space(void *opaque, unsigned port)
 		virtio_console_rx(h->c, port, (const u8 *)"input", 5);
 }
 
-static const struct virtio_console_ops ops = { on_tx, on_rx_space };
+static const struct virtio_console_ops ops = { .tx = on_tx, .rx_space = on_rx_space };
 
 static void host_acts(struct host *h)
 {
