@@ -87,7 +87,7 @@ def words(orrery, scratch):
         (["run", "--clock", "atomic"], "atomic"),
         (["run", "--env", "NOVALUE", "--", "true"], "NAME=VALUE"),
         (["run", "-i"], "-i and -t"),
-        (["run", "--engine", "kvm", "--", "true"], "no KVM engine yet"),
+        (["run", "--engine", "kvm", "--clock", "virtual", "--", "true"], "cannot do --clock virtual"),
         (["run", "--cpu-model", "pentium", "--", "true"], "pentium"),
         (["run", "--initrd", "x", "--", "true"], "exclude each other"),
         (["run", "--initrd", "x", "--include", "/bin/true"], "--initrd"),
