@@ -267,7 +267,7 @@ static int on_receive(void *opaque, const struct net_frame *f)
 		return 0;
 	}
 	if (n->paused) {
-		n->short_of_buffers = true;
+		n->missed = n->short_of_buffers = true;
 		return -EAGAIN;
 	}
 	len = iov_read(f->iov, f->n, 0, head, sizeof(head));
@@ -389,6 +389,7 @@ static void transmit(struct virtio_net *n, unsigned pair)
 	struct vq_chain *c;
 	int r = 0;
 
+	n->missed |= n->paused;
 	if (pair >= n->st.pairs || n->paused)
 		return;
 	while (r == 0 && vq_pop(q, &c) > 0) {
@@ -531,6 +532,13 @@ static void on_resume(void *dev)
 	struct virtio_net *n = dev;
 
 	n->paused = false;
+	/*
+	 * Else nothing: a look at the queues finds what the driver has put there and not announced yet,
+	 * and a guest that was paused would see it go sooner than one that was not.
+	 */
+	if (!n->missed)
+		return;
+	n->missed = false;
 	more_room(n);
 	on_ready(n);
 }

@@ -36,6 +36,7 @@ struct virtio_net {
 	struct virtio_net_cfg cfg;
 	struct net_st st;
 	bool started, paused;
+	bool missed;			   /* something had to wait because of the pause */
 	bool short_of_buffers;		   /* the back end waits for some */
 	u8 rx_dirty[VIRTIO_NET_PAIRS_MAX]; /* buffers pushed and not yet notified of */
 };

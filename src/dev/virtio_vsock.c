@@ -497,6 +497,9 @@ static void on_resume(void *dev)
 	struct vsock_conn *c;
 
 	d->paused = false;
+	/* A look at the queues would find what the driver has not announced yet. */
+	if (!d->st.open && TAILQ_EMPTY(&d->conns))
+		return;
 	if (d->st.open > count_open(d)) {
 		virtio_vsock_transport_reset(d);
 		return;

@@ -169,6 +169,7 @@ static int run_mkfs(const struct build *b, struct vm_devs *devs, int null_fd, in
 			      .out_fd = out_fd,
 			      .err_fd = out_fd,
 			      .debug_exit = -1,
+			      .hidden = true,
 			      .timeout_ns = BUILD_S * 1000000000ull };
 	char said[256];
 	unsigned n = 0;
