@@ -25,6 +25,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "image/filters.h"
+
 #define DEB_BYTES_MAX (8ull << 30) /* unpacked; Debian's largest kernel package has 0.6 GiB */
 #define DEB_FILES_MAX 200000u
 #define DEB_CONTROL_MAX 65536u
@@ -78,7 +80,7 @@ static struct archive *deb_open_member(struct deb *d)
 
 	if (!a)
 		return NULL;
-	archive_read_support_filter_all(a);
+	filters_add(a);
 	archive_read_support_format_tar(a);
 	if (archive_read_open(a, d, NULL, deb_read_member, NULL) != ARCHIVE_OK) {
 		deb_damaged(d, a);

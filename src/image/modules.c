@@ -31,6 +31,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "image/filters.h"
+
 #define MODULE_MAX (256u << 20) /* bytes, decompressed */
 #define LIST_MAX (16u << 20)
 #define MODULES_MAX 1024
@@ -142,7 +144,7 @@ static int locate(const struct resolver *r, const char *name, char *path)
 	return search_tree(r, name, path);
 }
 
-/* Appends the decompressed contents of @path: libarchive's raw format with every filter. */
+/* Appends the decompressed contents of @path: libarchive's raw format. */
 static int unpack(const char *path, struct err *e, struct buf *b)
 {
 	struct archive *a = archive_read_new();
@@ -150,7 +152,7 @@ static int unpack(const char *path, struct err *e, struct buf *b)
 	la_ssize_t n = 0;
 	int ret = -ENOMEM;
 
-	if (!a || archive_read_support_filter_all(a) < ARCHIVE_WARN ||
+	if (!a || filters_add(a) < ARCHIVE_WARN ||
 	    archive_read_support_format_raw(a) < ARCHIVE_WARN)
 		goto out;
 	ret = -ENOEXEC;
