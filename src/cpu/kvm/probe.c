@@ -28,9 +28,9 @@
 #define CODE_GPA 0x1000u
 #define PORT 0x80u
 #define WARM_ROUND 256u
-#define SHORT_ROUND 4096u  /* iterations: 4 ms at two million instructions a second */
+#define SHORT_ROUND 1024u  /* iterations: 1 ms at two million instructions a second */
 #define LONG_ROUND 262144u /* 5 ms at KVM_HARDWARE_RATE */
-#define SHORT_MAX_NS 1000000u
+#define SHORT_MAX_NS 250000u
 #define INSNS_PER_ITERATION 2u
 #define ROUNDS 3u
 
