@@ -119,5 +119,7 @@ struct net_user_cfg {
 };
 /* Listens on forwarded ports at once. 0, or an error with message. */
 int net_user_open(const struct net_user_cfg *cfg, struct err *e, struct net **ret);
+/* The version of the library that does it; static. NULL: it is not installed. */
+const char *net_user_version(void);
 
 #endif

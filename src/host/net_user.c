@@ -21,10 +21,15 @@
  *
  * Frames for which the card has no buffer are kept, up to a bound; while some are, sockets are not
  * read, so that TCP's own flow control holds the rest back.
+ *
+ * The library is loaded when the first such network is opened: with GLib, which it needs, it is a sixth
+ * of what a monitor without networks has resident.
  */
 #include "host/net.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <slirp/libslirp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,12 +39,28 @@
 #include <time.h>
 #include <unistd.h>
 
+#define LIBRARY "libslirp.so.0"
 #define BATCH 64
 #define KEPT_MAX (8u << 20) /* bytes */
 #define TIMERS_MAX 4u
 #define NEVER UINT64_MAX
 #define NS_PER_MS 1000000ull
 #define TIMER_SLACK (2 * NS_PER_MS) /* slirp counts in ms: nearer than that is the same time */
+
+/* What is used of libslirp, by the names that its header gives them. */
+#define LIBSLIRP(F)                                                                                \
+	F(slirp_version_string)                                                                    \
+	F(slirp_new)                                                                               \
+	F(slirp_cleanup)                                                                           \
+	F(slirp_input)                                                                             \
+	F(slirp_pollfds_fill)                                                                      \
+	F(slirp_pollfds_poll)                                                                      \
+	F(slirp_add_hostfwd)
+
+#define MEMBER(name) __typeof__(name) *name;
+static struct libslirp {
+	LIBSLIRP(MEMBER)
+} lib; /* all NULL until it is loaded */
 
 /* What epoll knows of a descriptor, by its number. */
 struct sock {
@@ -333,7 +354,7 @@ static void refresh(struct user *u)
 	u->now = old;
 	u->now.n = 0;
 	u->round++;
-	slirp_pollfds_fill(u->slirp, &timeout, on_add_poll, u);
+	lib.slirp_pollfds_fill(u->slirp, &timeout, on_add_poll, u);
 	for (unsigned i = 0; i < u->now.n; i++) {
 		const struct want *w = &u->now.w[i];
 
@@ -353,7 +374,7 @@ static void refresh(struct user *u)
 
 static void tell_slirp(struct user *u)
 {
-	slirp_pollfds_poll(u->slirp, 0, on_get_revents, u);
+	lib.slirp_pollfds_poll(u->slirp, 0, on_get_revents, u);
 	for (unsigned i = 0; i < u->now.n; i++)
 		u->sock[u->now.w[i].fd].ready = 0;
 	refresh(u);
@@ -406,7 +427,7 @@ static void on_time(void *opaque, u32 events)
 
 static void on_finished(void *opaque, u8 *frame, size_t len)
 {
-	slirp_input(((struct user *)opaque)->slirp, frame, (int)len);
+	lib.slirp_input(((struct user *)opaque)->slirp, frame, (int)len);
 }
 
 static int user_send(struct net *n, const struct net_frame *f)
@@ -492,7 +513,7 @@ static void user_free(struct net *n)
 	struct user *u = user_of(n);
 
 	if (u->slirp)
-		slirp_cleanup(u->slirp);
+		lib.slirp_cleanup(u->slirp);
 	while (u->first)
 		forget_first(u);
 	if (u->ep >= 0)
@@ -545,8 +566,8 @@ static int add_forward(struct user *u, const struct net_user_cfg *cfg, const str
 	int r;
 
 	errno = 0;
-	if (slirp_add_hostfwd(u->slirp, f->udp, in_addr(f->host_addr), f->host_port, in_addr(guest),
-			      f->guest_port) == 0)
+	if (lib.slirp_add_hostfwd(u->slirp, f->udp, in_addr(f->host_addr), f->host_port,
+				  in_addr(guest), f->guest_port) == 0)
 		return 0;
 	r = errno ? -errno : -EINVAL;
 	if (r == -EADDRINUSE)
@@ -565,6 +586,54 @@ static int add_forward(struct user *u, const struct net_user_cfg *cfg, const str
 			       f->text);
 	return err_sys(e, r, "%s: hostfwd=%s: cannot listen on the host's port %u", cfg->opt,
 		       f->text, f->host_port);
+}
+
+/* Fills lib, once in a process. */
+static int load_slirp_locked(const char *opt, struct err *e)
+{
+#define NAME(name) { #name, (void **)&found.name },
+	struct libslirp found;
+	const struct {
+		const char *name;
+		void **to;
+	} names[] = { LIBSLIRP(NAME) };
+	void *h;
+
+	if (lib.slirp_new)
+		return 0;
+	h = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+	if (!h)
+		return err_set(e, -ENOENT, "%s: %s; the package libslirp0 has it", opt, dlerror());
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
+		*names[i].to = dlsym(h, names[i].name);
+		if (!*names[i].to) {
+			err_set(e, -ENOENT, "%s: %s is too old: it has no %s", opt, LIBRARY,
+				names[i].name);
+			dlclose(h);
+			return -ENOENT;
+		}
+	}
+	lib = found;
+	return 0;
+}
+
+static int load_slirp(const char *opt, struct err *e)
+{
+	/* VMs of a program (include/orrery) may be made on several threads at once. */
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	int r;
+
+	pthread_mutex_lock(&lock);
+	r = load_slirp_locked(opt, e);
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+const char *net_user_version(void)
+{
+	struct err e;
+
+	return load_slirp("", &e) == 0 ? lib.slirp_version_string() : NULL;
 }
 
 static int new_slirp(struct user *u, const struct net_user_cfg *cfg)
@@ -592,7 +661,7 @@ static int new_slirp(struct user *u, const struct net_user_cfg *cfg)
 	sc.vhost6 = sc.vnameserver6 = sc.vprefix_addr6;
 	sc.vhost6.s6_addr[15] = 2;
 	sc.vnameserver6.s6_addr[15] = 3;
-	u->slirp = slirp_new(&sc, &callbacks, u);
+	u->slirp = lib.slirp_new(&sc, &callbacks, u);
 	return u->slirp ? 0 : -ENOMEM;
 }
 
@@ -604,6 +673,11 @@ int net_user_open(const struct net_user_cfg *cfg, struct err *e, struct net **re
 
 	if (!u)
 		return err_set(e, -ENOMEM, "%s: out of memory", cfg->opt);
+	r = load_slirp(cfg->opt, e);
+	if (r < 0) {
+		free(u);
+		return r;
+	}
 	u->n = (struct net){ .ops = &user_ops, .link = true };
 	u->last = &u->first;
 	u->armed = u->due = NEVER;
@@ -615,7 +689,7 @@ int net_user_open(const struct net_user_cfg *cfg, struct err *e, struct net **re
 	for (unsigned i = 0; r == 0 && i < cfg->n_fwd; i++)
 		r = add_forward(u, cfg, &cfg->fwd[i], e);
 	if (r == 0)
-		slirp_pollfds_fill(u->slirp, &timeout, queue_callers, u);
+		lib.slirp_pollfds_fill(u->slirp, &timeout, queue_callers, u);
 	if (r < 0) {
 		user_free(&u->n);
 		return r;

@@ -13,6 +13,7 @@
 #include "host/cpulock.h"
 #include "host/hostfile.h"
 #include "host/hostinfo.h"
+#include "host/net.h"
 #include "image/closure.h"
 #include "image/initramfs.h"
 #include "image/kcache.h"
@@ -23,7 +24,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/capability.h>
-#include <slirp/libslirp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -314,11 +314,14 @@ static void check_network(struct doctor_report *r)
 {
 	static const char group[] = "network";
 	bool admin = host_has_cap("", CAP_NET_ADMIN);
+	const char *slirp = net_user_version();
 	char *passt = NULL;
 	struct doctor_check *c;
 	int tun;
 
-	add(r, group, "--net user", DOCTOR_OK, "libslirp %s", slirp_version_string());
+	c = add(r, group, "--net user", ok_if(slirp), "%s%s", slirp ? "libslirp " : "no libslirp",
+		slirp ? slirp : "");
+	cost(c, "--net user is refused; the package libslirp0 has it");
 	closure_which(getenv("PATH"), "passt", &passt);
 	c = add(r, group, "--net passt", ok_if(passt), "%s",
 		passt ? passt : "passt is not installed");
