@@ -23,13 +23,19 @@ from kernel import (CLOUD_6_1, CLOUD_6_12, PLAIN_6_12, complaints, expect, expec
 from vsock import vm  # noqa: E402
 
 
+# The outer CPU does not promise that its TSC never stops, so a guest with several packages, or an older
+# one, does not trust the TSCs to be equal either.
+OUTER = "Marking TSC unstable due to TSCs unsynchronized"
+
+
 def kvm(orrery, package, *args, command, status=0):
     """Runs @command under the KVM engine; the guest's messages, which it must print last, are judged."""
     got = run(orrery, "run", "--engine", "kvm", "--kernel", kernel(orrery, package), *args, "--",
               "sh", "-c", command + "\nstatus=$?\necho ---\ndmesg\nexit $status")
     expect("status", got.status, status, got)
     text, messages = got.out.decode("utf-8", "replace").split("\n---\n", 1)
-    expect("complaints of the kernel", complaints(messages), [], got)
+    expect("complaints of the kernel",
+           [line for line in complaints(messages) if OUTER not in line], [], got)
     expect_in("hypervisor", "Hypervisor detected: KVM", messages, got)
     print(f"  {args}: {got.seconds:.1f} s from exec to the end")
     return text.split("\n")
