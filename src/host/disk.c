@@ -9,7 +9,7 @@
  * killed. QEMU uses locks of the same kind and is kept out too. A file system without such locks is
  * taken as it is.
  *
- * A copy-on-write disk is a clone by the file system if it can do that, beside the original or
+ * A copy-on-write disk that is to last has an overlay file (disk_overlay_file.c). Another is a clone by the file system if it can do that, beside the original or
  * where temporary files are; otherwise an overlay of our own. It vanishes with its last descriptor.
  *
  * Programs that ignore locks can make the file shorter. Reads notice by themselves. A write would
@@ -113,6 +113,11 @@ static int clone_in(const struct disk *d, const char *dir)
 
 static int make_copy(struct disk *d, const struct disk_cfg *c, struct err *e)
 {
+	if (c->overlay) {
+		d->kind = DISK_OVERLAY;
+		return disk_overlay_open(c->overlay, d->fd, d->size, c->opt, e, &d->top);
+	}
+
 	char *dir = d->device ? NULL : dir_of(c->path);
 	int fd = dir ? clone_in(d, dir) : -EOPNOTSUPP, r;
 
@@ -197,6 +202,9 @@ void disk_free(struct disk *d)
 {
 	if (!d)
 		return;
+	/* Nobody is left to be told that it failed; what the guest flushed is there. */
+	if (d->top && d->top->dirty)
+		(void)!disk_overlay_flush(d->top);
 	disk_overlay_free(d->top);
 	if (d->fd >= 0)
 		close(d->fd);
@@ -223,7 +231,7 @@ enum disk_kind disk_kind(const struct disk *d)
 
 bool disk_lasting(const struct disk *d)
 {
-	return d->kind == DISK_FILE && !d->read_only;
+	return (d->kind == DISK_FILE && !d->read_only) || (d->top && d->top->dirty);
 }
 
 /* The size of the file now. */
@@ -294,6 +302,8 @@ int disk_flush(struct disk *d)
 
 	if (!disk_lasting(d))
 		return 0;
+	if (d->top)
+		return disk_overlay_flush(d->top);
 	r = whole(d);
 	if (r < 0)
 		return r;

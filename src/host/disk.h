@@ -21,7 +21,7 @@ struct disk;
 enum disk_mode {
 	DISK_RW,  /* writes go to the file; nobody else may have it open as a disk */
 	DISK_RO,  /* writes fail; others may read it too */
-	DISK_COW, /* writes go to a private copy, which vanishes with the disk */
+	DISK_COW, /* writes go to a private copy, which vanishes with the disk, or to @overlay */
 };
 
 struct disk_cfg {
@@ -29,6 +29,8 @@ struct disk_cfg {
 	const char *path; /* NULL: a sparse file without a name, of @size bytes */
 	enum disk_mode mode;
 	u64 size; /* only without @path; a multiple of DISK_SECTOR, > 0 */
+	/* DISK_COW: the file that keeps what is written, made if there is none; NULL: nothing does. */
+	const char *overlay;
 };
 
 /* How the bytes are kept. */

@@ -16,6 +16,8 @@
  * bit either way, and both are right while a write is under way.
  *
  * The bitmap is 1/32768 of the disk and is not touched, so not there, where nothing was written.
+ *
+ * disk_overlay_file.c is about a top that has a name, and stays.
  */
 #include "host/disk_priv.h"
 
@@ -25,16 +27,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SHIFT 12u
-#define CLUSTER (1u << SHIFT)
-
-struct disk_overlay {
-	int base, top;
-	u64 size;
-	u64 *map; /* mapped */
-	size_t map_len;
-	pthread_rwlock_t lock;
-};
+#define SHIFT DISK_CLUSTER_SHIFT
+#define CLUSTER DISK_CLUSTER
 
 static bool is_top(const struct disk_overlay *o, u64 cluster)
 {
@@ -49,7 +43,11 @@ static void set_top(struct disk_overlay *o, u64 from, u64 to)
 		u64 n = MIN(to - from, (u64)(64 - bit));
 		u64 mask = n == 64 ? UINT64_MAX : (BIT(n) - 1) << bit;
 
-		__atomic_fetch_or(&o->map[from / 64], mask, __ATOMIC_RELEASE);
+		/* Behind the bit, so that whoever takes the mark away sees the bit. */
+		if ((__atomic_fetch_or(&o->map[from / 64], mask, __ATOMIC_RELEASE) & mask) !=
+			    mask &&
+		    o->dirty)
+			__atomic_store_n(&o->dirty[from / 8 / DISK_MAP_PAGE], 1, __ATOMIC_RELEASE);
 		from += n;
 	}
 }
@@ -67,7 +65,8 @@ int disk_overlay_read(struct disk_overlay *o, u64 off, const struct iovec *iov, 
 		while (end << SHIFT < off + len && is_top(o, end) == top)
 			end++;
 		part = (size_t)MIN((end << SHIFT) - off, (u64)len);
-		r = disk_fd_read(top ? o->top : o->base, off, iov, n, skip, part);
+		r = top ? disk_fd_read(o->top, o->at + off, iov, n, skip, part)
+			: disk_fd_read(o->base, off, iov, n, skip, part);
 		off += part;
 		skip += part;
 		len -= part;
@@ -90,7 +89,7 @@ static int copy_up(struct disk_overlay *o, u64 cluster)
 	if (!is_top(o, cluster)) {
 		r = disk_fd_read(o->base, at, &iov, 1, 0, len);
 		if (r == 0)
-			r = disk_fd_write(o->top, at, &iov, 1, 0, len);
+			r = disk_fd_write(o->top, o->at + at, &iov, 1, 0, len);
 		if (r == 0)
 			set_top(o, cluster, cluster + 1);
 	}
@@ -123,7 +122,7 @@ int disk_overlay_write(struct disk_overlay *o, u64 off, const struct iovec *iov,
 	if (r < 0)
 		return r;
 	pthread_rwlock_rdlock(&o->lock);
-	r = disk_fd_write(o->top, off, iov, n, skip, len);
+	r = disk_fd_write(o->top, o->at + off, iov, n, skip, len);
 	if (r == 0)
 		set_top(o, off >> SHIFT, (off + len + CLUSTER - 1) >> SHIFT);
 	pthread_rwlock_unlock(&o->lock);
@@ -145,41 +144,52 @@ int disk_overlay_zero(struct disk_overlay *o, u64 off, u64 len, bool hint)
 	if (r < 0)
 		return r;
 	pthread_rwlock_rdlock(&o->lock);
-	r = disk_fd_zero(o->top, off, end - off, true);
+	r = disk_fd_zero(o->top, o->at + off, end - off, true);
 	if (r == 0)
 		set_top(o, off >> SHIFT, (end + CLUSTER - 1) >> SHIFT);
 	pthread_rwlock_unlock(&o->lock);
 	return r;
 }
 
-int disk_overlay_new(int base, u64 size, struct disk_overlay **ret)
+int disk_overlay_with(int base, u64 size, int fd, u64 at, struct disk_overlay **ret)
 {
 	struct disk_overlay *o = calloc(1, sizeof(*o));
 	int r;
 
-	if (!o)
+	if (!o) {
+		close(fd);
 		return -ENOMEM;
+	}
 	o->base = base;
+	o->top = fd;
+	o->at = at;
 	o->size = size;
-	o->map = MAP_FAILED;
 	pthread_rwlock_init(&o->lock, NULL);
-	r = o->top = disk_fd_temp(NULL);
-	if (r >= 0 && ftruncate(o->top, (off_t)size) < 0)
-		r = -errno;
-	if (r < 0)
-		goto fail;
+	pthread_mutex_init(&o->sync, NULL);
 	o->map_len = (size_t)((size >> SHIFT) / 64 + 1) * sizeof(u64);
 	o->map = mmap(NULL, o->map_len, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (o->map == MAP_FAILED) {
 		r = -errno;
-		goto fail;
+		disk_overlay_free(o);
+		return r;
 	}
 	*ret = o;
 	return 0;
-fail:
-	disk_overlay_free(o);
-	return r;
+}
+
+int disk_overlay_new(int base, u64 size, struct disk_overlay **ret)
+{
+	int fd = disk_fd_temp(NULL), r;
+
+	if (fd < 0)
+		return fd;
+	if (ftruncate(fd, (off_t)size) < 0) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	return disk_overlay_with(base, size, fd, 0, ret);
 }
 
 void disk_overlay_free(struct disk_overlay *o)
@@ -188,8 +198,9 @@ void disk_overlay_free(struct disk_overlay *o)
 		return;
 	if (o->map != MAP_FAILED)
 		munmap(o->map, o->map_len);
-	if (o->top >= 0)
-		close(o->top);
+	close(o->top);
+	free(o->dirty);
+	pthread_mutex_destroy(&o->sync);
 	pthread_rwlock_destroy(&o->lock);
 	free(o);
 }

@@ -22,10 +22,11 @@
 #define SIZE_MAX_DISK (1ull << 60)
 
 struct dev_disk {
-	char *opt;  /* owned: "--disk TEXT", for messages */
-	char *path; /* owned; NULL: none */
-	char *dir;  /* owned: where to mount it; NULL: /mnt/NAME */
-	u64 size;   /* 0: not given */
+	char *opt;     /* owned: "--disk TEXT", for messages */
+	char *path;    /* owned; NULL: none */
+	char *overlay; /* owned: of cow, where what is written stays; NULL: nowhere */
+	char *dir;     /* owned: where to mount it; NULL: /mnt/NAME */
+	u64 size;      /* 0: not given */
 	bool ro, cow, no_mount;
 	const struct disk_fs *fs;
 	char name[VIRTIO_BLK_SERIAL_LEN + 1], serial[VIRTIO_BLK_SERIAL_LEN + 1];
@@ -47,6 +48,7 @@ enum word {
 	W_SIZE,
 	W_RO,
 	W_COW,
+	W_OVERLAY,
 	W_FS,
 	W_NAME,
 	W_MOUNT,
@@ -64,21 +66,14 @@ static const struct {
 	enum word id;
 	bool value;
 } words[] = {
-	{ "file", W_FILE, true },
-	{ "size", W_SIZE, true },
-	{ "ro", W_RO, false },
-	{ "cow", W_COW, false },
-	{ "snapshot", W_COW, false },
-	{ "fs", W_FS, true },
-	{ "name", W_NAME, true },
-	{ "mount", W_MOUNT, true },
-	{ "nomount", W_NO_MOUNT, false },
-	{ "serial", W_SERIAL, true },
-	{ "queues", W_QUEUES, true },
-	{ "iops", W_IOPS, true },
-	{ "iops_burst", W_IOPS_BURST, true },
-	{ "bps", W_BPS, true },
-	{ "bps_burst", W_BPS_BURST, true },
+	{ "file", W_FILE, true },     { "size", W_SIZE, true },
+	{ "ro", W_RO, false },	      { "cow", W_COW, false },
+	{ "snapshot", W_COW, false }, { "overlay", W_OVERLAY, true },
+	{ "fs", W_FS, true },	      { "name", W_NAME, true },
+	{ "mount", W_MOUNT, true },   { "nomount", W_NO_MOUNT, false },
+	{ "serial", W_SERIAL, true }, { "queues", W_QUEUES, true },
+	{ "iops", W_IOPS, true },     { "iops_burst", W_IOPS_BURST, true },
+	{ "bps", W_BPS, true },	      { "bps_burst", W_BPS_BURST, true },
 };
 
 static int find_word(const char *piece)
@@ -156,6 +151,9 @@ static int set_word(struct dev_disk *d, enum word id, const char *val, struct er
 	case W_COW:
 		d->cow = true;
 		return 0;
+	case W_OVERLAY:
+		d->cow = true;
+		return set_text(d, val, e, &d->overlay);
 	case W_FS:
 		return set_fs(d, val, e);
 	case W_NAME:
@@ -199,7 +197,7 @@ static int take_piece(struct dev_disk *d, char *piece, const char *val, bool fir
 	if (!first)
 		return err_set(
 			e, -EINVAL,
-			"%s: %.40s is unknown; there are ro, cow, size=, fs=, name=, mount=, "
+			"%s: %.40s is unknown; there are ro, cow, overlay=, size=, fs=, name=, mount=, "
 			"nomount, serial=, queues=, iops=, iops_burst=, bps=, bps_burst=",
 			d->opt, piece);
 	if (val)
@@ -218,12 +216,12 @@ static int disagree(const struct dev_disk *d, struct err *e)
 			       d->opt);
 	if (d->ro && d->cow)
 		return err_set(e, -EINVAL,
-			       "%s: ro and cow exclude each other: cow is for a guest that writes",
-			       d->opt);
+			       "%s: ro and %s exclude each other: that is for a guest that writes",
+			       d->opt, d->overlay ? "overlay=" : "cow");
 	if (!d->path && d->cow)
 		return err_set(e, -EINVAL,
-			       "%s: cow needs a FILE; a disk without one is private anyway",
-			       d->opt);
+			       "%s: %s needs a FILE; a disk without one is private anyway", d->opt,
+			       d->overlay ? "overlay=" : "cow");
 	if (!d->fs && (d->dir || d->no_mount))
 		return err_set(e, -EINVAL,
 			       "%s: what has no file system is not mounted; fs=ext4 says which it "
@@ -243,6 +241,7 @@ static void disk_dev_free(void *dev)
 	disk_free(d->disk);
 	free(d->opt);
 	free(d->path);
+	free(d->overlay);
 	free(d->dir);
 	free(d);
 }
@@ -317,6 +316,7 @@ static int disk_dev_open(void *dev, const struct vm_dev_host *host, struct err *
 	struct disk_cfg c = { .opt = d->opt,
 			      .path = d->path,
 			      .size = d->size,
+			      .overlay = d->overlay,
 			      .mode = d->ro    ? DISK_RO
 				      : d->cow ? DISK_COW
 					       : DISK_RW };
@@ -448,9 +448,10 @@ const struct vm_dev_kind vm_dev_disk = {
 	.name = "disk",
 	.arg = "FILE|size=SIZE",
 	.help = "a disk: a raw image or a block device, or an empty one; ,ro ,cow\n"
-		"(private copy) ,fs=ext4|btrfs (is mounted at /mnt/disk0; with size=\n"
-		"formatted) ,name= ,mount=DIR ,nomount ,serial= ,queues= ,iops=\n"
-		",iops_burst= ,bps= ,bps_burst=; may be repeated",
+		"(private copy) ,overlay=PATH (a copy whose changes stay there)\n"
+		",fs=ext4|btrfs (is mounted at /mnt/disk0; with size= formatted) ,name=\n"
+		",mount=DIR ,nomount ,serial= ,queues= ,iops= ,iops_burst= ,bps=\n"
+		",bps_burst=; may be repeated",
 	.modules = modules,
 	.parse = disk_parse,
 	.open = disk_dev_open,

@@ -282,6 +282,35 @@ def own_cache(orrery, scratch):
     return {"XDG_CACHE_HOME": os.path.join(scratch, "cache")}
 
 
+def overlay(orrery, scratch):
+    """What the guest of one run writes, the next one finds; the original stays as it was."""
+    image, kept = os.path.join(scratch, "original"), os.path.join(scratch, "kept")
+    with open(image, "wb") as f:
+        f.write(b"original" * (1 << 17))
+    peek = "dd if=/dev/vda bs=512 skip=8 count=1 2>/dev/null | head -c 8;"
+    for n in range(1, 4):
+        # Both kernels, and the last one's monitor is killed behind a flush.
+        package, end = CLOUD_6_1 if n == 1 else CLOUD_6_12, "sleep 100" if n == 3 else "true"
+        script = (f"{peek} echo; echo 'turn {n}  ' >/tmp/x;"
+                  "dd if=/tmp/x of=/dev/vda bs=512 seek=8 conv=notrunc,fsync 2>/dev/null; echo flushed;"
+                  f"dd if=/dev/zero of=/dev/vda bs=4k seek=16 conv=notrunc count={n} 2>/dev/null; {end}")
+        with subprocess.Popen([orrery, "run", "--kernel", kernel(orrery, package), "--disk",
+                               f"{image},overlay={kept}", "--clock", "real", "--", *sh(script)],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as p:
+            expect(f"found by run {n}", p.stdout.readline(),
+                   b"original\n" if n == 1 else b"turn %d  \n" % (n - 1))
+            expect("flush", p.stdout.readline(), b"flushed\n")
+            if n == 3:
+                p.kill()
+            expect("status", p.wait(120), -9 if n == 3 else 0)
+    got = run(orrery, "run", "--kernel", kernel(orrery, CLOUD_6_12), "--disk",
+              f"{image},overlay={kept}", "--", *sh(peek))
+    expect("found after the death of the monitor", got.out, b"turn 3  ", got)
+    with open(image, "rb") as f:
+        expect("the original", f.read() == b"original" * (1 << 17), True)
+    expect("room that the overlay takes", os.stat(kept).st_blocks < 200, True)
+
+
 def template(orrery, scratch):
     tool("mkfs.ext4", "e2fsprogs")
     env = own_cache(orrery, scratch)
@@ -408,4 +437,4 @@ def busy(orrery, scratch):
 
 if __name__ == "__main__":
     main([probe_6_1, probe_6_12, mkfs_6_1, mkfs_6_12, lasting, discard, fio_virtual, fio_real,
-          fio_throttled, killed_raw, killed_ext4, template, btrfs, shrinks, refused, busy])
+          fio_throttled, killed_raw, killed_ext4, template, overlay, btrfs, shrinks, refused, busy])
