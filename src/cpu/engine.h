@@ -115,7 +115,22 @@ static inline void engine_kick(struct engine e)
 	e.ops->kick(e.o);
 }
 
-/* From a device or @poll: engine_run returns @why, with the vCPU behind its instruction. */
+/*
+ * Of two reasons to come back at once: whether @why counts, and not @before. The guest's own end comes
+ * before what somebody asks for, who would let a guest go on that has powered off; and both before a
+ * debugger's stop. Of equals the first.
+ */
+static inline bool engine_outweighs(enum engine_exit why, enum engine_exit before)
+{
+	return before == ENGINE_DEBUG
+		       ? why != ENGINE_DEBUG
+		       : before == ENGINE_STOPPED && why != ENGINE_STOPPED && why != ENGINE_DEBUG;
+}
+
+/*
+ * From a device or @poll: engine_run returns @why, or what outweighs it, with the vCPU behind its
+ * instruction.
+ */
 static inline void engine_stop(struct engine e, enum engine_exit why)
 {
 	e.ops->stop(e.o, why);

@@ -190,6 +190,32 @@ def bounded(program, scratch):
                 v.log.close()
 
 
+def end_and_pause(program, scratch):
+    """A guest that powers off while somebody pauses and resumes it without end is over all the same."""
+    # mov ecx, N; loop: dec ecx; jnz loop; mov dx, 0x600; mov al, 0x34 (S5, SLP_EN); out dx, al; jmp $
+    code = (b"\xb9" + (60000000).to_bytes(4, "little") + b"\x49\x75\xfd\x66\xba\x00\x06\xb0\x34\xee\xeb\xfe")
+    kernel = guest(scratch, code)
+    for i in range(int(os.environ.get("SEQUENCES", "12"))):
+        v = Vm(program, scratch, "--kernel", kernel, "--clock", ("virtual", "real")[i % 2],
+               name=f"p{i}", command=None)
+        try:
+            end = time.monotonic() + 30
+            with socket.socket(socket.AF_UNIX) as s:
+                try:
+                    s.connect(v.entry)
+                    while time.monotonic() < end:
+                        for op in (b"pause", b"resume"):
+                            s.sendall(b"{\"op\":\"" + op + b"\"}\n")
+                            if not Vm.answer(s)[0]:
+                                raise ConnectionError
+                except (ConnectionError, FileNotFoundError):
+                    pass
+            ended(v, 0, 10)
+        finally:
+            v.close()
+            v.log.close()
+
+
 def reset(program, scratch):
     """The guest begins anew, running or paused; its time does too."""
     v = Vm(program, scratch, "--kernel", guest(scratch, cli.CODE_IDLE), "--clock", "real",
@@ -304,4 +330,4 @@ def sequences(program, scratch):
 
 
 if __name__ == "__main__":
-    cli.main([ps, states, still, bounded, reset, hostile, sequences])
+    cli.main([ps, states, still, bounded, end_and_pause, reset, hostile, sequences])

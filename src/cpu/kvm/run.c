@@ -55,7 +55,7 @@ static void ask_to_park(struct kvm *k)
 
 void kvm_stop(struct kvm *k, enum engine_exit why)
 {
-	if (k->stop)
+	if (k->stop && !engine_outweighs(why, k->why))
 		return;
 	k->stop = true;
 	k->why = why;

@@ -453,7 +453,7 @@ void soft_kick(struct soft *s)
 
 void soft_stop(struct soft *s, enum engine_exit why)
 {
-	if (s->stop && why == ENGINE_DEBUG) /* what ends the run counts */
+	if (s->stop && !engine_outweighs(why, s->why))
 		return;
 	s->stop = true;
 	s->why = why;
