@@ -240,6 +240,7 @@ static void test_forbidden(void **state)
 		{ SYS_ioctl, "ioctl" },
 		{ SYS_prctl, "prctl" },
 		{ SYS_fcntl, "fcntl" },
+		{ 500, "unknown (500)" },
 		{ SYS_unlink, "unlink" },
 	};
 
@@ -295,6 +296,29 @@ static void test_kinds(void **state)
 	works(&h, "the soft engine's thread has memory for code");
 	h.uses = SANDBOX_KVM;
 	dies(&h, "mmap", "VM's");
+}
+
+/* Our own bugs still end as they should. */
+static int abort_here(const struct how *h)
+{
+	abort();
+}
+
+static void test_abort(void **state)
+{
+	struct how h = { .act = abort_here };
+
+	if (left_out())
+		return;
+	for (unsigned i = 0; i < ARRAY_LEN(roles); i++) {
+		struct ended r;
+
+		h.role = roles[i].role;
+		r = run(&h);
+		assert_true(WIFSIGNALED(r.status));
+		assert_int_equal(WTERMSIG(r.status), SIGABRT);
+		assert_string_equal(r.said, "");
+	}
 }
 
 /* --- the other doors to the kernel ------------------------------------------------------------ */
@@ -739,6 +763,7 @@ int main(void)
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_networks),
 		cmocka_unit_test(test_given_back),
+		cmocka_unit_test(test_abort),
 		cmocka_unit_test_setup_teardown(test_by_handle, fuse_rig_up, fuse_rig_down),
 	};
 
