@@ -346,15 +346,38 @@ static int machine_option(struct run_args *a, int id, const char *v, struct err 
 	}
 }
 
-static int run_option(void *opaque, int id, const char *v, struct err *e)
+/* Options about what the VM takes of the host. 1: not one of them. */
+static int host_option(struct vm_cfg *c, int id, const char *v, struct err *e)
 {
 	static const char *const perfs[] = { "llcs", "cpus" };
+	u64 n = 0;
+	int r = 0;
+
+	switch (id) {
+	case OPT_PERF:
+		r = v ? choice("--perf", v, perfs, ARRAY_LEN(perfs), e) : 0;
+		c->perf = r < 0 ? c->perf : (enum vm_perf)(r + VM_PERF_LLCS);
+		return MIN(r, 0);
+	case OPT_PERF_WAIT:
+		return value_seconds("--perf-wait", v, e, &c->perf_wait_ns);
+	case OPT_CPU_CAP:
+		r = value_u64("--cpu-cap", v, 1, 4096, e, &n);
+		c->cpu_cap = (u32)n;
+		return r;
+	default:
+		return 1;
+	}
+}
+
+static int run_option(void *opaque, int id, const char *v, struct err *e)
+{
 	static const char *const on_reset[] = { "exit", "restart" };
 	struct run_args *a = opaque;
 	struct vm_cfg *c = &a->cfg;
 	int r = machine_option(a, id, v, e);
-	u64 n = 0;
 
+	if (r > 0)
+		r = host_option(c, id, v, e);
 	if (r <= 0)
 		return r;
 	if (id >= OPT_DEVICE)
@@ -413,16 +436,6 @@ static int run_option(void *opaque, int id, const char *v, struct err *e)
 	case OPT_NO_SANDBOX:
 		c->sandbox = false;
 		return 0;
-	case OPT_PERF:
-		r = v ? choice("--perf", v, perfs, ARRAY_LEN(perfs), e) : 0;
-		c->perf = r < 0 ? c->perf : (enum vm_perf)(r + VM_PERF_LLCS);
-		return MIN(r, 0);
-	case OPT_PERF_WAIT:
-		return value_seconds("--perf-wait", v, e, &c->perf_wait_ns);
-	case OPT_CPU_CAP:
-		r = value_u64("--cpu-cap", v, 1, 4096, e, &n);
-		c->cpu_cap = (u32)n;
-		return r;
 	default:
 		a->help = true;
 		return 0;

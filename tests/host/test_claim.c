@@ -20,6 +20,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -384,6 +385,52 @@ static void names(void **s)
 			fail_msg("\"%s\" is taken for one", bad[i]);
 }
 
+/* Lines of /proc/locks, most of which are none, or are of other files, or other locks. */
+static void listed(void **s)
+{
+	char path[128], text[2048];
+	struct flock_holder h[8];
+	struct flocks *f;
+	struct stat sb;
+	int fd;
+	FILE *to;
+
+	snprintf(path, sizeof(path), "%s/proc", dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/proc/locks", dir);
+	fd = open(path, O_CREAT | O_RDWR, 0600);
+	assert_true(fd >= 0 && fstat(fd, &sb) == 0);
+	snprintf(text, sizeof(text),
+		 "1: FLOCK  ADVISORY  WRITE 41 %1$02x:%2$02x:%3$lu 0 EOF\n"
+		 "1: -> FLOCK  ADVISORY  READ 42 %1$02x:%2$02x:%3$lu 0 EOF\n"
+		 "2: POSIX  ADVISORY  WRITE 43 %1$02x:%2$02x:%3$lu 0 EOF\n"
+		 "3: FLOCK  ADVISORY  READ 44 %1$02x:%2$02x:%4$lu 0 EOF\n"
+		 "4: FLOCK  ADVISORY  READ 45 7f:%2$02x:%3$lu 0 EOF\n"
+		 "5: FLOCK  ADVISORY  WRITE -1 %1$02x:%2$02x:%3$lu 0 EOF\n"
+		 "6: FLOCK\n\nbanana\n7:\n: FLOCK ADVISORY WRITE 1 1:1\n"
+		 "8: FLOCK  ADVISORY  READ 46 %1$02x:%2$02x:%3$lu 0 EOF",
+		 major(sb.st_dev), minor(sb.st_dev), (unsigned long)sb.st_ino,
+		 (unsigned long)sb.st_ino + 1);
+	to = fdopen(fd, "r+");
+	assert_non_null(to);
+	fputs(text, to);
+	fflush(to);
+	f = flocks_read(dir);
+	assert_non_null(f);
+	assert_int_equal(flocks_of(f, fd, h, 8), 3);
+	assert_true(h[0].pid == 41 && h[0].exclusive && !h[0].waits);
+	assert_true(h[1].pid == 42 && !h[1].exclusive && h[1].waits);
+	assert_true(h[2].pid == 46 && !h[2].exclusive && !h[2].waits);
+	assert_int_equal(flocks_of(f, fd, h, 2), 2);
+	flocks_free(f);
+	fclose(to);
+	f = flocks_read("/nowhere");
+	assert_non_null(f);
+	assert_int_equal(flocks_of(f, 0, h, 8), 0);
+	flocks_free(f);
+	flocks_free(NULL);
+}
+
 static void commands(void **s)
 {
 	char text[80];
@@ -402,6 +449,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(own_lock, setup, teardown),
 		cmocka_unit_test_setup_teardown(many, setup, teardown),
 		cmocka_unit_test_setup_teardown(refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(listed, setup, teardown),
 		cmocka_unit_test(names),
 		cmocka_unit_test(commands),
 	};
