@@ -319,6 +319,8 @@
 	X(sse_32, END, CODE, "movups 0x20000100,%xmm0; pshufb %xmm0,%xmm7; movd %xmm7,%eax; pextrw $3,%xmm0,%ecx; cvtsi2ss %eax,%xmm1; movmskps %xmm1,%edx") \
 	X(x87_32, END, CODE, "fldpi; fldl 0x20000600; faddp; fstpt 0x20000100; fistl 0x20000200; fnstsw %ax") \
 	X(fxsave_32, END, CODE, "movups 0x20000100,%xmm3; fxsave 0x20001000; xorps %xmm3,%xmm3; fxrstor 0x20001000; movw $0,0x20001006; movl $0,0x20001008; movl $0,0x2000100c; movl $0,0x20001010; movl $0,0x20001014") \
+	X(fxrstor_wraps_4g, 14, CODE, "mov $0xffffffb0,%eax; fxrstor (%eax)")                      \
+	X(fxsave_wraps_4g, 14, CODE, "mov $0xffffffb0,%eax; fxsave (%eax)")                        \
 	X(cmpxchg8b_32, END, CODE, "mov 0x20000100,%eax; mov 0x20000104,%edx; lock cmpxchg8b 0x20000100; cmpxchg8b 0x20000100") \
 	X(crc32_32, END, CODE, "crc32b %cl,%eax; crc32w 0x20000100,%eax; crc32l %esi,%eax")        \
 	X(swapgs_undefined, 6, CODE, ".byte 0x0f,0x01,0xf8")                                       \

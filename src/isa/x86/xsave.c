@@ -51,12 +51,24 @@ static void add_range(struct ranges *rs, unsigned off, unsigned len)
 	rs->n++;
 }
 
+/* An image may wrap around 4 GiB wherever code is not of 64 bits, in compatibility mode too. */
+static gva_t image_lin(const struct x86_cpu *c, u64 a)
+{
+	return x86_code64(c) ? a : (u32)a;
+}
+
 static int probe_ranges(struct x86_cpu *c, gva_t a, const struct ranges *rs)
 {
-	for (unsigned i = 0; i < rs->n; i++)
-		if (c->ops->lin_probe_write(c, x86_lin(c, a + rs->r[i].off), rs->r[i].len,
-					    c->cpl == 3))
+	for (unsigned i = 0; i < rs->n; i++) {
+		gva_t at = image_lin(c, a + rs->r[i].off);
+		unsigned len = rs->r[i].len, over = 0;
+
+		if (!x86_code64(c) && at + len > 1ull << 32)
+			over = (unsigned)(at + len - (1ull << 32));
+		if (c->ops->lin_probe_write(c, at, len - over, c->cpl == 3) ||
+		    (over && c->ops->lin_probe_write(c, 0, over, c->cpl == 3)))
 			return X86_FAULT;
+	}
 	return 0;
 }
 
@@ -68,7 +80,7 @@ static int write_ranges(struct x86_cpu *c, gva_t a, const struct ranges *rs,
 			u64 v;
 
 			memcpy(&v, (const u8 *)img + o, 8);
-			if (c->ops->lin_write(c, x86_lin(c, a + o), 8, c->cpl == 3, v))
+			if (c->ops->lin_write(c, image_lin(c, a + o), 8, c->cpl == 3, v))
 				return X86_FAULT;
 		}
 	}
@@ -81,7 +93,7 @@ static int read_range(struct x86_cpu *c, gva_t a, struct x86_xstate *img, unsign
 	for (unsigned o = off; o < off + len; o += 8) {
 		u64 v;
 
-		if (c->ops->lin_read(c, x86_lin(c, a + o), 8, c->cpl == 3, &v))
+		if (c->ops->lin_read(c, image_lin(c, a + o), 8, c->cpl == 3, &v))
 			return X86_FAULT;
 		memcpy((u8 *)img + o, &v, 8);
 	}
@@ -170,7 +182,7 @@ static u64 xinuse(const struct x86_cpu *c, const struct x86_xstate *img)
  */
 static int fx_check(struct x86_cpu *c, gva_t a, bool write)
 {
-	gva_t last = x86_lin(c, a + OFF_HEADER - 1);
+	gva_t last = image_lin(c, a + OFF_HEADER - 1);
 	bool user = c->cpl == 3;
 	u64 v;
 	int r;
