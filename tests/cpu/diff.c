@@ -529,15 +529,21 @@ static bool stray_at(const struct diff_seq *q, u64 rip)
 /* Whether the interpreter comes to such code. */
 static bool strays(const struct diff_seq *q)
 {
-	struct run r = { .tier = DIFF_INTERP };
+	struct diff_result r;
 	u64 rip = q->init.rip;
+	unsigned stops = 0;
 
-	run_start(&r, q);
-	while (!r.over && r.done < STEPS_MAX) {
+	guest_start(DIFF_INTERP, q, true);
+	for (unsigned i = 0; i < STEPS_MAX && rip && stops < DIFF_STOPS; i++) {
 		if (stray_at(q, rip))
 			return true;
-		run_to(&r, q, r.done + 1);
-		rip = r.r.s.rip;
+		guest_go(DIFF_INTERP, q, 1, &r);
+		rip = r.s.rip;
+		if (r.end == DIFF_LIMIT)
+			continue;
+		rip = next_rip(q, &r);
+		if (rip)
+			guest_resume(DIFF_INTERP, q, rip, flags_behind(q, ++stops));
 	}
 	return false;
 }

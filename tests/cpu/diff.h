@@ -200,8 +200,8 @@ void diff_layout(struct diff_seq *q);
 /* Decodes insn @d (bytes at, ilen) for its mnemonic and flag effects; false: not decodable. */
 bool diff_classify(struct diff_insn *d);
 /*
- * Whether the same is #UD everywhere, or does what host and CPU model agree in, and leaves no flag
- * undefined.
+ * Whether host and CPU model agree in what it does, and it leaves no flag undefined. What the decoder
+ * does not know a newer host may.
  */
 bool diff_comparable(struct diff_insn *d);
 /* What RIP counts from: the base of the code segment. */

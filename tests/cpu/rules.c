@@ -478,7 +478,7 @@ bool diff_comparable(struct diff_insn *d)
 	ZydisDecodedInstruction i;
 	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
 
-	return !decode(d, &i, ops) || (comparable(&i, ops) && !d->undefined);
+	return decode(d, &i, ops) && comparable(&i, ops) && !d->undefined;
 }
 
 bool gen_allowed(struct rng *g, struct diff_insn *d)
