@@ -51,7 +51,8 @@ class Vm:
         return self.log.read().decode("utf-8", "replace")
 
     def exec(self, *args, **how):
-        return run(self.orrery, "exec", "--vm", self.name, *args, env=self.env, **how)
+        # A guest may boot on an emulated host (tests/nested): longer than the default of 10 s.
+        return run(self.orrery, "exec", "--vm", self.name, "--wait", "100", *args, env=self.env, **how)
 
     def connect(self, *args, **how):
         return run(self.orrery, "connect", "--vm", self.name, *args, env=self.env, **how)
