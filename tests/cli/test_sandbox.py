@@ -9,7 +9,10 @@ inside is what all other tests of whole guests show, since they run with the san
 """
 
 import contextlib
+import ctypes
+import errno
 import os
+import struct
 import subprocess
 
 import cli
@@ -121,6 +124,42 @@ def shares(orrery, scratch):
             cli.expect("the I/O thread", io["caps"], [0, 0, 0, 0])
 
 
+def without(number):
+    """A function for a child that takes a system call away, as a kernel without it would."""
+    code = b"".join(struct.pack("=HBBI", *insn) for insn in (
+        (0x20, 0, 0, 0),                        # load the number
+        (0x15, 0, 1, number),                   # another: one further
+        (0x06, 0, 0, 0x50000 | errno.ENOSYS),   # SECCOMP_RET_ERRNO
+        (0x06, 0, 0, 0x7FFF0000)))              # SECCOMP_RET_ALLOW
+    libc = ctypes.CDLL(None, use_errno=True)
+    insns = ctypes.create_string_buffer(code)
+    prog = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8,
+                                                   ctypes.addressof(insns)))
+
+    def take(_kept=insns):
+        zero = ctypes.c_ulong(0)
+        if libc.prctl(38, ctypes.c_ulong(1), zero, zero, zero) or \
+                libc.prctl(22, ctypes.c_ulong(2), prog, zero, zero):
+            os._exit(99)
+    return take
+
+
+def older_kernels(orrery, scratch):
+    """Without Landlock the other stages are left; without seccomp nothing runs unless it may."""
+    need_filters(orrery, scratch)
+    guest = cli.tiny_guest(os.path.join(scratch, "exit"), cli.CODE_EXIT_21)
+    run = [orrery, "run", "--verbose", "--debug-exit", "0xf4", "--kernel", guest]
+    os.mkdir(os.path.join(scratch, "dir"))
+    for number, args, status_, words in (
+            (444, ["--share", f"{scratch}/dir:x"], 43, "files: not restricted"),
+            (317, [], 125, "--no-sandbox"), (317, ["--no-sandbox"], 43, "")):
+        got = subprocess.run(run + args, capture_output=True, check=False, timeout=60,
+                             preexec_fn=without(number), stdin=subprocess.DEVNULL)
+        got = cli.Result(got.returncode, got.stdout, got.stderr.decode())
+        cli.expect(f"status without {number}", got.status, status_, got)
+        cli.expect_in("what is said", words, got.err, got)
+
+
 def reset(orrery, scratch, *args):
     """Another machine is made where nothing can be opened any more."""
     guest = cli.tiny_guest(os.path.join(scratch, "echo"), cli.CODE_ECHO)
@@ -193,4 +232,4 @@ def linux_at_work(orrery, scratch):
 
 
 if __name__ == "__main__":
-    cli.main([all_threads, switched_off, all_files, shares, reset_soft, reset_kvm, linux_at_work])
+    cli.main([all_threads, switched_off, all_files, shares, older_kernels, reset_soft, reset_kvm, linux_at_work])
