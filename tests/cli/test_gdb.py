@@ -50,7 +50,10 @@ class Client:
 
     def byte(self):
         if not self.buf:
-            self.buf = self.s.recv(65536)
+            try:
+                self.buf = self.s.recv(65536)
+            except OSError as why:
+                raise cli.Bad(f"the connection: {why}") from why
             if not self.buf:
                 raise cli.Bad("the connection ended")
         b, self.buf = self.buf[:1], self.buf[1:]
@@ -98,14 +101,14 @@ class Client:
 class Guest:
     """A run with --gdb, and what it says at its end."""
 
-    def __init__(self, orrery, scratch, code, *args, where=None, how=""):
+    def __init__(self, orrery, scratch, code, *args, where=None, how="", env=None):
         image = cli.tiny_guest(scratch + "/guest", code)
         self.path = where or scratch + "/gdb"
         # pylint: disable-next=consider-using-with
         self.p = subprocess.Popen(
             [orrery, "run", "--kernel", image, "--debug-exit", "0xf4", "--timeout", "120", *args,
              "--gdb", self.path + how], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE)
+            stderr=subprocess.PIPE, env=env)
 
     def end(self):
         out, err = self.p.communicate(timeout=60)
@@ -281,6 +284,60 @@ def hostile(orrery, scratch):
     cli.expect("status", g.end().status, 0)
 
 
+def orders(orrery, scratch):
+    """What others ask of a VM whose debugger holds it: it is there, it can be paused, and ended."""
+    env = {**os.environ, "XDG_RUNTIME_DIR": scratch}
+
+    def tell(*args):
+        got = subprocess.run([orrery, *args], capture_output=True, timeout=60, check=False, env=env)
+        return got.returncode, got.stdout.decode() + got.stderr.decode()
+
+    g = Guest(orrery, scratch, CODE_COUNT, "--clock", "real", "--name", "held", env=env)
+    c = Client(g.path)
+    cli.expect_in("it waits", "T05", c.ask("?"))
+    cli.expect_in("ps", "held", tell("ps")[1])
+    for what in ("pause", "resume"):
+        cli.expect(what, tell(what, "--vm", "held"), (0, ""))
+    cli.expect_in("it waits still", "T05", c.ask("vCont;s:1"))
+    cli.expect("and has made a step", c.reg(RIP), ENTRY + 2)
+    status, words = tell("stop", "--force", "--vm", "held")
+    cli.expect("stop", (status, words), (0, ""))
+    cli.expect("status", g.end().status, 143)
+
+
+def kvm(orrery, scratch):
+    """Steps, registers and interrupts under KVM, also under one that only emulates it."""
+    g = Guest(orrery, scratch, CODE_COUNT, "--engine", "kvm", "--cpu-model", "host", "--cpus", "2",
+              "--clock", "real")
+    try:
+        c = Client(g.path)
+        cli.expect_in("it waits", "T05", c.ask("?"))
+    except cli.Bad as why:
+        raise cli.Skip(f"there is no KVM here that works; /dev/kvm has one: {g.end().err}") from why
+    for rip in (2, 3, 8, 2, 3):
+        cli.expect_in("step", "T05", c.ask("vCont;s:1;c"))
+        cli.expect("RIP", c.reg(RIP), ENTRY + rip)
+    last = 0
+    for _ in range(3):
+        c.send("c")
+        time.sleep(0.1)
+        c.s.sendall(b"\x03")
+        cli.expect_in("interrupt", "T02", c.reply())
+        cli.expect("it has run", c.reg(RAX) > last, True)
+        last = c.reg(RAX)
+        time.sleep(0.02)
+        cli.expect("it stands still", c.reg(RAX), last)
+    cli.expect("P", c.ask(f"P{RAX:x}=0500000000000000"), "OK")
+    cli.expect("detach", c.ask("D"), "OK")
+    c.close()
+    time.sleep(0.1)
+    c = Client(g.path)
+    cli.expect_in("once more", "T02", c.ask("?"))
+    cli.expect("it ran from there", 5 < c.reg(RAX) != last, True)
+    c.ask("vKill;1")
+    cli.expect("status", g.end().status, 0)
+
+
 def refused(orrery, scratch):
     taken = scratch + "/taken"
     with open(taken, "wb"):
@@ -295,4 +352,4 @@ def refused(orrery, scratch):
         cli.expect("lines", got.err.count("\n"), 1, got)
 
 
-cli.main([packets, interrupts, triple, exact, port, hostile, refused])
+cli.main([packets, interrupts, triple, exact, port, hostile, orders, kvm, refused])
