@@ -173,8 +173,9 @@ def bounded(program, scratch):
     """Stop ends a guest that spins, idles, or waits for a reader, in the time that it was given."""
     for name, code in (("spin", cli.CODE_SPIN), ("idle", cli.CODE_IDLE), ("chatter", CODE_CHATTER)):
         for args, limit in ((["--force"], 1.0), (["--timeout", "0.5"], 1.5)):
-            v = Vm(program, scratch, "--kernel", guest(scratch, code), "--clock", "real", name=name,
-                   command=None)
+            # Four vCPUs, of which these guests start one.
+            v = Vm(program, scratch, "--kernel", guest(scratch, code), "--clock", "real", "--cpus", "4",
+                   name=name, command=None)
             try:
                 time.sleep(0.3)  # the pipe that nobody reads is full by then
                 begun = time.monotonic()
@@ -193,7 +194,7 @@ def bounded(program, scratch):
 def end_and_pause(program, scratch):
     """A guest that powers off while somebody pauses and resumes it without end is over all the same."""
     # mov ecx, N; loop: dec ecx; jnz loop; mov dx, 0x600; mov al, 0x34 (S5, SLP_EN); out dx, al; jmp $
-    code = (b"\xb9" + (60000000).to_bytes(4, "little") + b"\x49\x75\xfd\x66\xba\x00\x06\xb0\x34\xee\xeb\xfe")
+    code = (b"\xb9" + (20000000).to_bytes(4, "little") + b"\x49\x75\xfd\x66\xba\x00\x06\xb0\x34\xee\xeb\xfe")
     kernel = guest(scratch, code)
     for i in range(int(os.environ.get("SEQUENCES", "12"))):
         v = Vm(program, scratch, "--kernel", kernel, "--clock", ("virtual", "real")[i % 2],

@@ -7,8 +7,10 @@ usage: test_life.py ORRERY [CASE...]
 
 import glob
 import os
+import random
 import shutil
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cli"))
@@ -256,6 +258,62 @@ def balloon(program, scratch):
         cli.expect("its end", v.end()[0], 0)
 
 
+def one_sequence(program, scratch, rng, name):
+    """Random requests while the command writes without end: every line of it arrives, in order."""
+    count = "i=0; trap 'echo end $i; exit 0' TERM; while :; do echo $i; i=$((i+1)); done"
+    v = Vm(program, scratch, "--vsock", "--balloon", "500M", "--mem", "512M", "--cpus", rng.choice("12"),
+           "--clock", rng.choice(("virtual", "real")), name=name, command=("sh", "-c", count))
+    no_input(v)
+    out = []
+    reader = threading.Thread(target=lambda: out.append(v.p.stdout.read()))
+    reader.start()
+    done = []
+    try:
+        for _ in range(rng.randrange(3, 9)):
+            op = rng.choice(("pause", "pause", "balloon", "exec", "stats"))
+            done.append(op)
+            if op == "pause":
+                orrery(v, "pause")
+                time.sleep(rng.random() * 0.05)
+                orrery(v, "resume")
+            elif op == "balloon":
+                orrery(v, "balloon", rng.choice(("400M", "450M", "512M")))
+            elif op == "exec":
+                got = v.exec("--wait", "100", "--", "sh", "-c", "echo here; cat", stdin=b"x" * 5000,
+                             limit=200)
+                cli.expect("exec", (got.status, got.out == b"here\n" + b"x" * 5000), (0, True), got)
+            else:
+                orrery(v, "stats")
+        orrery(v, "stop", "--timeout", "60")
+        v.p.wait(60)
+        reader.join()
+        lines = out[0].decode().splitlines()
+        # It may have been asked before it had set its trap.
+        if v.p.returncode == 143 and not lines:
+            return
+        cli.expect(f"status after {done}", v.p.returncode, 0)
+        n = len(lines) - 1
+        # The trap may come before the number goes up.
+        cli.expect(f"output after {done}", (lines[:n] == [str(i) for i in range(n)],
+                                            lines[n] in (f"end {n}", f"end {n - 1}")), (True, True))
+    finally:
+        if v.p.poll() is None:
+            v.p.kill()
+        reader.join()
+        v.p.wait()
+        v.log.close()
+
+
+def sequences(program, scratch):
+    seed = int(os.environ.get("SEED", "1"))
+    for i in range(int(os.environ.get("SEQUENCES", "4"))):
+        rng = random.Random(seed * 1000 + i)
+        try:
+            one_sequence(program, scratch, rng, f"s{i}")
+        except cli.Bad as why:
+            raise cli.Bad(f"sequence {i} of seed {seed}: {why}") from why
+
+
 if __name__ == "__main__":
     cli.main([pause_exact, reset_exact, guest_resets, stop_command, stop_console, power_button, quick,
-              balloon], kernel=True)
+              balloon, sequences], kernel=True)
