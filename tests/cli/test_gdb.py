@@ -61,7 +61,10 @@ class Client:
 
     def send(self, text):
         data = text if isinstance(text, bytes) else text.encode()
-        self.s.sendall(b"$" + data + b"#%02x" % (sum(data) & 0xFF))
+        try:
+            self.s.sendall(b"$" + data + b"#%02x" % (sum(data) & 0xFF))
+        except OSError as why:
+            raise cli.Bad(f"the connection: {why}") from why
         if self.ack:
             cli.expect("acknowledgement", self.byte(), b"+")
 
@@ -209,6 +212,14 @@ def triple(orrery, scratch):
     cli.expect("where", c.reg(RIP), ENTRY + 7)
     cli.expect("the end", c.ask("c"), "W7a")
     cli.expect("status", g.end().status, 122)
+    # So he does when no vCPU will ever go on.
+    g = Guest(orrery, scratch, cli.CODE_HALT)
+    c = Client(g.path)
+    cli.expect_in("all halted", "T02", c.ask("c"))
+    cli.expect_in("info", "halted", bytes.fromhex(c.ask("qThreadExtraInfo,1")).decode())
+    cli.expect("behind the HLT", c.reg(RIP), ENTRY + 2)
+    cli.expect("the end", c.ask("c"), "W79")
+    cli.expect("status", g.end().status, 121)
 
 
 def exact(orrery, scratch):
@@ -300,6 +311,11 @@ def orders(orrery, scratch):
         cli.expect(what, tell(what, "--vm", "held"), (0, ""))
     cli.expect_in("it waits still", "T05", c.ask("vCont;s:1"))
     cli.expect("and has made a step", c.reg(RIP), ENTRY + 2)
+    # A reset begins anew, held again; what was asked to go on says so.
+    c.send("c")
+    cli.expect("reset", tell("reset", "--vm", "held"), (0, ""))
+    cli.expect_in("it waits at its beginning", "T05", c.reply())
+    cli.expect("RIP", c.reg(RIP), ENTRY)
     status, words = tell("stop", "--force", "--vm", "held")
     cli.expect("stop", (status, words), (0, ""))
     cli.expect("status", g.end().status, 143)
