@@ -431,8 +431,8 @@ static void slow_reader(void **s)
 		}
 		/* Only when nothing more can be sent. */
 		if (at == TOTAL || at - acked + PIECE > c.window) {
-			ssize_t n =
-				recv(fd, got + received, MIN((size_t)READ, TOTAL - received), MSG_DONTWAIT);
+			ssize_t n = recv(fd, got + received, MIN((size_t)READ, TOTAL - received),
+					 MSG_DONTWAIT);
 
 			received += n > 0 ? (size_t)n : 0;
 		}

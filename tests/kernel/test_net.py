@@ -214,6 +214,7 @@ def two_cards(orrery, scratch):
     """Networks of their own, the first the way out; a third without a cable."""
     with Server(scratch) as server:
         script = f"""
+            cat /sys/class/net/eth?/address | sort -u | wc -l
             cat /sys/class/net/eth2/carrier
             ip -o -4 addr | awk '{{ print $2, $4 }}'
             ip route | grep default | head -1
@@ -224,6 +225,7 @@ def two_cards(orrery, scratch):
         got = boot(orrery, CLOUD_6_12, "--net", "user", "--net", "user,mtu=9000", "--net", "none",
                    command=["sh", "-c", script])
     lines = got.out.decode().splitlines()
+    expect("how many hardware addresses", lines.pop(0), "3", got)
     expect("carrier, addresses", lines[:4],
            ["0", "lo 127.0.0.1/8", "eth0 10.0.2.15/24", "eth1 10.0.3.15/24"], got)
     expect_in("the way out", "via 10.0.2.2 dev eth0", lines[4], got)
