@@ -33,9 +33,10 @@
 #define BATCH 64u
 #define JOBS_MAX 64u
 #define FINDINGS_MAX 64u
-#define HANG_S 20.0  /* no sequence takes that long */
-#define TRY_S 4u     /* nor one of them this long, on a busy machine */
-#define EXIT_SKIP 77 /* meson's and automake's */
+#define HANG_S 20.0   /* of CPU time: no sequence takes that long */
+#define STILL_S 600.0 /* nor this long without any */
+#define TRY_S 4u      /* nor one of them this long, on a busy machine */
+#define EXIT_SKIP 77  /* meson's and automake's */
 
 struct opts {
 	u64 seed, count, first;
@@ -463,7 +464,19 @@ struct watch {
 	pid_t pid;
 	u64 beat;
 	double since;
+	double cpu; /* of the process at that time */
 };
+
+/* CPU time of @pid in seconds: on a busy machine a worker may not get any for long. */
+static double cpu_seconds(pid_t pid)
+{
+	struct timespec t;
+	clockid_t clk;
+
+	if (clock_getcpuclockid(pid, &clk) || clock_gettime(clk, &t) < 0)
+		return 0;
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
 
 /* One worker: whether it ended, died, or hangs. True while it is to be watched on. */
 static bool look_after(const struct opts *o, unsigned slot, struct watch *w, double now)
@@ -474,7 +487,8 @@ static bool look_after(const struct opts *o, unsigned slot, struct watch *w, dou
 	if (beat != w->beat) {
 		w->beat = beat;
 		w->since = now;
-	} else if (now - w->since > HANG_S) {
+		w->cpu = cpu_seconds(w->pid);
+	} else if (cpu_seconds(w->pid) - w->cpu > HANG_S || now - w->since > STILL_S) {
 		kill(w->pid, SIGKILL);
 		w->since = now;
 	}
