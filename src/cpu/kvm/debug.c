@@ -39,6 +39,22 @@ static int dr7_of(const struct engine_debug *d, u64 *ret)
 	return 0;
 }
 
+/*
+ * Interrupts wait during a step, where KVM can do that (Linux 5.15): host time has passed since the last
+ * one, so each step of a kernel would otherwise enter its timer's handler. A halted vCPU needs one.
+ */
+static u32 quiet_step(struct kvm *k, unsigned cpu)
+{
+	int can = KVM_CALL(k->sys, KVM_CHECK_EXTENSION, KVM_CAP_SET_GUEST_DEBUG2);
+	struct kvm_mp_state mp = { .mp_state = KVM_MP_STATE_HALTED };
+
+	if (can < 0 || !(can & KVM_GUESTDBG_BLOCKIRQ) ||
+	    KVM_CALL(k->cpu[cpu].fd, KVM_GET_MP_STATE, &mp) < 0 ||
+	    mp.mp_state == KVM_MP_STATE_HALTED)
+		return 0;
+	return KVM_GUESTDBG_BLOCKIRQ;
+}
+
 int kvm_debug_set(struct kvm *k, const struct engine_debug *d)
 {
 	u64 dr7 = 0;
@@ -57,7 +73,7 @@ int kvm_debug_set(struct kvm *k, const struct engine_debug *d)
 		if (d->n)
 			g.control |= KVM_GUESTDBG_USE_HW_BP;
 		if (d->step == (int)i)
-			g.control |= KVM_GUESTDBG_SINGLESTEP;
+			g.control |= KVM_GUESTDBG_SINGLESTEP | quiet_step(k, i);
 		if (g.control)
 			g.control |= KVM_GUESTDBG_ENABLE;
 		for (unsigned b = 0; b < d->n; b++)

@@ -41,6 +41,7 @@ struct kvm_vcpu {
 	u64 round;	/* its thread's: the last it took part in */
 	bool debug_hit; /* under the device lock */
 	struct kvm_debug_exit_arch debug;
+	gpa_t healed; /* its thread's: a page that was replaced, until KVM_RUN has gone on */
 	u64 exits[KVM_EXITS + 1]; /* its thread's own; the last: others */
 };
 
