@@ -33,12 +33,16 @@ static struct {
 
 static bool fails(char what)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	bool failed;
+
+	pthread_mutex_lock(&lock);
 	if (host.n < sizeof(host.log) - 1)
 		host.log[host.n++] = what;
-	if (!host.fail_in || --host.fail_in)
-		return false;
-	errno = EIO;
-	return true;
+	failed = host.fail_in && !--host.fail_in;
+	pthread_mutex_unlock(&lock);
+	errno = failed ? EIO : errno;
+	return failed;
 }
 
 ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t off)
@@ -366,13 +370,58 @@ static void strangers(void **state)
 	refused(-EINVAL, "not a regular file");
 }
 
+#define THREADS 3u
+
+struct writer {
+	pthread_t id;
+	struct disk *d;
+	unsigned index, failed;
+};
+
+/* Its own of every three sectors, so that clusters are shared; and a flush now and then. */
+static void *write_and_flush(void *opaque)
+{
+	struct writer *w = opaque;
+
+	for (u32 i = w->index; i < SIZE / 512; i += THREADS) {
+		w->failed += wr(w->d, (u64)i * 512, (int)(i % 250) + 1, 512) != 0;
+		if (i % 31 == 0)
+			w->failed += disk_flush(w->d) != 0;
+	}
+	return NULL;
+}
+
+/* No bit is lost between a flush that takes the marks and a write that sets them. */
+static void threads(void **state)
+{
+	struct writer w[THREADS];
+	struct disk *d = open_ok();
+
+	for (unsigned i = 0; i < THREADS; i++) {
+		w[i] = (struct writer){ .d = d, .index = i };
+		assert_int_equal(pthread_create(&w[i].id, NULL, write_and_flush, &w[i]), 0);
+	}
+	for (unsigned i = 0; i < THREADS; i++) {
+		pthread_join(w[i].id, NULL);
+		assert_int_equal(w[i].failed, 0);
+	}
+	assert_int_equal(disk_flush(d), 0);
+	crash();
+	disk_free(d);
+	after_crash();
+	d = open_ok();
+	for (u32 i = 0; i < SIZE / 512; i++)
+		assert_int_equal(rd(d, (u64)i * 512 + i % 512), i % 250 + 1);
+	disk_free(d);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, up, down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(lasts),  CASE(order),   CASE(host_dies), CASE(host_fails),
-		CASE(in_use), CASE(hostile), CASE(strangers),
+		CASE(in_use), CASE(hostile), CASE(strangers), CASE(threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
