@@ -348,7 +348,8 @@ static bool stopped_for_debug(const struct soft *s)
 	return s->stop && s->why == ENGINE_DEBUG;
 }
 
-void soft_turn_until_timer(struct soft *s)
+/* Cuts the rest of a turn so that it ends where the next timer is due. */
+static void turn_until_timer(struct soft *s)
 {
 	struct vcpu *v = s->cpu[s->running];
 	s64 used = v->start - v->budget;
@@ -384,7 +385,7 @@ static enum engine_exit step(struct soft *s)
 	r = vcpu_run(v);
 	v->start += rest;
 	v->budget += rest;
-	soft_turn_until_timer(s);
+	turn_until_timer(s);
 	if (r != X86_SHUTDOWN && (!s->stop || stopped_for_debug(s)))
 		return ENGINE_DEBUG;
 	turn_end(s);

@@ -96,8 +96,6 @@ struct soft {
 u64 soft_now(struct soft *s);
 /* A vCPU's halted/wait_sipi state changed. */
 void soft_update_busy(struct soft *s, struct vcpu *v);
-/* Cuts the rest of a turn so that it ends where the next timer is due. */
-void soft_turn_until_timer(struct soft *s);
 
 /* --- debug.c ------------------------------------------------------------------------------------ */
 

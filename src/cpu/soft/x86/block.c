@@ -199,6 +199,20 @@ static void make_room(struct soft *s)
 	blocks_reap(s);
 }
 
+/* A block does not go past a place where a debugger wants to stop. */
+static void cut_for_debugger(const struct soft *s, gpa_t g, struct op *ops, unsigned *n,
+			     unsigned *len, unsigned *nops)
+{
+	unsigned k = debug_block_end(s, g, ops, *n);
+
+	if (k == *n)
+		return;
+	*n = k;
+	*len = ops[k].ip;
+	*nops = k + 1;
+	op_fallthrough(&ops[k], &ops[k - 1]);
+}
+
 /* The bytes at RIP that lie in its page, then those of the next page if they are needed. */
 static struct block *block_make(struct vcpu *v, gpa_t g)
 {
@@ -239,15 +253,8 @@ static struct block *block_make(struct vcpu *v, gpa_t g)
 			op_fallthrough(&ops[nops++], &ops[0]);
 	}
 
-	if (unlikely(s->dbg.n_exec) && !g2) {
-		unsigned k = debug_block_end(s, g, ops, n);
-		if (k < n) {
-			n = k;
-			len = ops[k].ip;
-			nops = k + 1;
-			op_fallthrough(&ops[k], &ops[k - 1]);
-		}
-	}
+	if (unlikely(s->dbg.n_exec) && !g2)
+		cut_for_debugger(s, g, ops, &n, &len, &nops);
 
 	u32 bytes = (u32)(sizeof(struct block) + nops * sizeof(struct op));
 	if (s->block_bytes >= s->block_max)
