@@ -70,11 +70,17 @@ static const char digits[] = "0123456789abcdef";
 
 void rsp_hex(struct rsp *r, const u8 *bytes, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		char two[2] = { digits[bytes[i] >> 4], digits[bytes[i] & 15] };
+	u8 *p = r->out + 1 + r->n_out;
 
-		rsp_put(r, two, 2);
+	if (n > (RSP_PACKET - r->n_out) / 2) {
+		r->out_full = true;
+		return;
 	}
+	for (size_t i = 0; i < n; i++) {
+		*p++ = (u8)digits[bytes[i] >> 4];
+		*p++ = (u8)digits[bytes[i] & 15];
+	}
+	r->n_out += 2 * n;
 }
 
 void rsp_num(struct rsp *r, u64 x)
