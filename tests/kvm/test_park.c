@@ -142,6 +142,39 @@ static void test_no_kick_is_lost(void **state)
 	rig_free(&r);
 }
 
+static void no_line(void *l, const char *name, u64 val)
+{
+	(*(unsigned *)l)++;
+}
+
+static void ask_stats(void *opaque)
+{
+	struct rig *r = opaque;
+	unsigned lines = 0;
+
+	r->e.ops->stats(r->e.o, no_line, &lines);
+	assert_true(lines > 0);
+	rig_stop(r);
+}
+
+/* Counters of a machine that runs, and whose vCPUs will not leave KVM by themselves. */
+static void test_stats_while_idle(void **state)
+{
+	struct rig r;
+
+	make(&r, 4);
+	load_halt(&r);
+	for (unsigned i = 0; i < 3; i++) {
+		struct kicker k = { .r = &r, .us = 50000 };
+
+		assert_int_equal(pthread_create(&k.thread, NULL, kick_main, &k), 0);
+		assert_int_equal(rig_run(&r, ask_stats, &r), ENGINE_STOPPED);
+		pthread_join(k.thread, NULL);
+		assert_false(r.late);
+	}
+	rig_free(&r);
+}
+
 /* Freed without ever having run, and with vCPUs that run nothing. */
 static void test_never_run(void **state)
 {
@@ -158,11 +191,9 @@ static void test_never_run(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_idle),
-		cmocka_unit_test(test_busy),
-		cmocka_unit_test(test_storm),
-		cmocka_unit_test(test_never_run),
-		cmocka_unit_test(test_no_kick_is_lost),
+		cmocka_unit_test(test_idle),	  cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_storm),	  cmocka_unit_test(test_stats_while_idle),
+		cmocka_unit_test(test_never_run), cmocka_unit_test(test_no_kick_is_lost),
 	};
 
 	return rig_has_kvm() ? cmocka_run_group_tests(tests, NULL, NULL) : 0;

@@ -107,6 +107,7 @@ static int create_vcpu(struct kvm_vcpu *v, struct err *e)
 	if (r < 0)
 		return err_sys(e, r, "cannot map the page of vCPU %u", v->index);
 	v->run = p;
+	kvm_stats_open(v);
 	return 0;
 }
 
@@ -201,7 +202,7 @@ static struct kvm *alloc(const struct kvm_cfg *cfg)
 		k->cpu[i].k = k;
 		k->cpu[i].index = i;
 		k->cpu[i].apic_id = cfg->apic_ids[i];
-		k->cpu[i].fd = -1;
+		k->cpu[i].fd = k->cpu[i].stats_fd = -1;
 	}
 	return k;
 }
@@ -251,6 +252,7 @@ void kvm_free(struct kvm *k)
 	for (unsigned i = 0; i < k->cfg.ncpus; i++) {
 		if (k->cpu[i].run)
 			munmap(k->cpu[i].run, k->run_len);
+		close_fd(k->cpu[i].stats_fd);
 		close_fd(k->cpu[i].fd);
 	}
 	close_fd(k->vm);

@@ -25,7 +25,8 @@ struct kvm_vcpu {
 	struct kvm *k;
 	unsigned index;
 	u32 apic_id;
-	int fd; /* -1 until created */
+	int fd;	      /* -1 until created */
+	int stats_fd; /* -1: this kernel has none */
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
@@ -150,6 +151,15 @@ int kvm_debug_set(struct kvm *k, const struct engine_debug *d);
 struct engine_debug_event kvm_debug_decode(const struct kvm_vcpu *v);
 
 /* --- stats.c */
+/* Opens the kernel's counters of a vCPU, where it has them. */
+void kvm_stats_open(struct kvm_vcpu *v);
+static inline void kvm_count_exit(struct kvm_vcpu *v, u32 reason)
+{
+	u64 *n = &v->exits[MIN(reason, KVM_EXITS)];
+
+	/* One writer; whoever asks a running machine for its counters reads. */
+	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED);
+}
 void kvm_stats(struct kvm *k, void (*line)(void *l, const char *name, u64 val), void *l);
 
 #endif

@@ -179,7 +179,7 @@ static void run_round(struct kvm_vcpu *v)
 
 		/* EAGAIN: a vCPU that waits for its start-up IPI was woken for another reason. */
 		if (r == -EINTR || r == -EAGAIN) {
-			v->exits[KVM_EXIT_INTR]++;
+			kvm_count_exit(v, KVM_EXIT_INTR);
 			v->healed = NOTHING_HEALED;
 			if (asked_to_park(v))
 				return;
@@ -192,7 +192,7 @@ static void run_round(struct kvm_vcpu *v)
 			return;
 		}
 		v->healed = NOTHING_HEALED;
-		v->exits[MIN(v->run->exit_reason, KVM_EXITS)]++;
+		kvm_count_exit(v, v->run->exit_reason);
 		kvm_handle_exit(v);
 	}
 }

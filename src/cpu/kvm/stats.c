@@ -2,6 +2,10 @@
 /*
  * stats.c - counters for --stats: our own, by exit reason, and those that the kernel keeps
  *
+ * The descriptor is opened with the vCPU: later, KVM_GET_STATS_FD waits until the vCPU leaves KVM_RUN,
+ * which an idle one does not, and a running machine may be asked for its counters. To read it waits
+ * for nobody.
+ *
  * The kernel's come through the binary statistics descriptor of each vCPU (Linux 5.14; api.rst 4.133),
  * a header, descriptions with names, and an array of values. Sums over all vCPUs are told, of
  * simple counters only. Without that descriptor there are just our own.
@@ -53,6 +57,13 @@ struct sums {
 	bool seen[ARRAY_LEN(wanted)];
 };
 
+void kvm_stats_open(struct kvm_vcpu *v)
+{
+	int fd = KVM_CALL(v->fd, KVM_GET_STATS_FD, 0);
+
+	v->stats_fd = MAX(fd, -1);
+}
+
 static bool read_at(int fd, u64 off, void *buf, size_t len)
 {
 	return pread(fd, buf, len, (off_t)off) == (ssize_t)len;
@@ -79,7 +90,7 @@ static void add_vcpu(struct kvm_vcpu *v, struct sums *s)
 {
 	u8 buf[sizeof(struct kvm_stats_desc) + NAME_MAX_LEN + 1];
 	struct kvm_stats_header h;
-	int fd = KVM_CALL(v->fd, KVM_GET_STATS_FD, 0);
+	int fd = v->stats_fd;
 
 	if (fd < 0)
 		return;
@@ -94,7 +105,6 @@ static void add_vcpu(struct kvm_vcpu *v, struct sums *s)
 				 (const char *)buf + sizeof(struct kvm_stats_desc), s);
 		}
 	}
-	close(fd);
 }
 
 void kvm_stats(struct kvm *k, void (*line)(void *l, const char *name, u64 val), void *l)
@@ -105,8 +115,10 @@ void kvm_stats(struct kvm *k, void (*line)(void *l, const char *name, u64 val), 
 
 	for (unsigned i = 0; i < k->cfg.ncpus; i++) {
 		for (unsigned x = 0; x <= KVM_EXITS; x++) {
-			exits[x] += k->cpu[i].exits[x];
-			all += k->cpu[i].exits[x];
+			u64 n = __atomic_load_n(&k->cpu[i].exits[x], __ATOMIC_RELAXED);
+
+			exits[x] += n;
+			all += n;
 		}
 		add_vcpu(&k->cpu[i], &s);
 	}
