@@ -214,11 +214,8 @@ static const struct directive {
 	int words; /* behind the name */
 	int (*run)(char **words);
 } directives[] = {
-	{ "mount", 4, do_mount },
-	{ "root", 3, do_root },
-	{ "net", 5, setup_net },
-	{ "agent", 1, agent_start },
-	{ "listen", 1, listen_start },
+	{ "mount", 4, do_mount },    { "root", 3, do_root },	    { "net", 5, setup_net },
+	{ "agent", 1, agent_start }, { "listen", 1, listen_start },
 };
 
 static int hex(char c)

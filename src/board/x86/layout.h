@@ -29,7 +29,7 @@
 #define X86_COM2_GSI 3u
 #define X86_COM1_GSI 4u
 #define X86_CMOS_GSI 8u
-#define X86_BUTTON_GSI 9u /* power button: a pulse; the only event of the GED */
+#define X86_BUTTON_GSI 9u  /* power button: a pulse; the only event of the GED */
 #define X86_VIRTIO_GSI 32u /* slot i: GSI 32 + i, level, active high */
 
 /* MMIO. The gap between 3 and 4 GiB is never RAM. */
