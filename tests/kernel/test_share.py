@@ -8,7 +8,7 @@ TWIN in the environment: the program built of fs_twin.c. What requests do one by
 without a guest (tests/dev/test_fuse.c); here it is what a kernel and real programs make of them.
 """
 
-import glob
+import hashlib
 import os
 import shutil
 import stat
@@ -18,25 +18,85 @@ import time
 from kernel import CLOUD_6_1, CLOUD_6_12, Skip, boot, expect, expect_in, kernel, main
 from cli import run
 
-SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "src", "base")
-MAKEFILE = """\
-OBJS = $(patsubst %.c,%.o,$(wildcard base/*.c))
-all: libbase.a hello
-libbase.a: $(OBJS)
-\tar rcs $@ $(OBJS)
-%.o: %.c
-\tgcc -D_GNU_SOURCE -O1 -I. -c -o $@ $<
-hello: hello.c libbase.a
-\tgcc -I. -o $@ hello.c libbase.a
+# A project as they are: directories with makefiles of their own, a library in each, headers that
+# others include, dependencies found by the compiler.
+TOP = """\
+# What uses a library comes before it.
+DIRS = lib5 lib4 lib3 lib2 lib1 lib0
+LIBS = $(foreach d,$(DIRS),$(d)/$(d).a)
+all: app
+app: main.o $(LIBS)
+\tgcc -o $@ main.o $(LIBS)
+main.o: main.c
+\tgcc -O1 -Iinclude -MMD -c -o $@ $<
+$(LIBS): FORCE
+\t$(MAKE) --no-print-directory -C $(dir $@) $(notdir $@)
+clean:
+\trm -f app *.o *.d; for d in $(DIRS); do $(MAKE) --no-print-directory -C $$d clean; done
+FORCE:
+.PHONY: all clean FORCE
+-include main.d
 """
-HELLO = """\
-#include "base/buf.h"
-#include <stdio.h>
-int main(void)
-{
-	struct buf b = { 0 };
-	return buf_printf(&b, "made in the guest%c", 10) < 0 || fwrite(b.data, 1, b.len, stdout) != b.len;
-}
+SUB = """\
+OBJS = $(patsubst %.c,%.o,$(wildcard *.c))
+{name}.a: $(OBJS)
+\trm -f $@; ar rcD $@ $(OBJS); echo made >>../made
+%.o: %.c
+\tgcc -O1 -I../include -MMD -c -o $@ $<; echo $< >>../compiled
+clean:
+\trm -f *.o *.d *.a
+-include $(wildcard *.d)
+"""
+UNITS, PER_UNIT = 6, 10
+
+
+def write_file(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+
+
+def write_project(tree):
+    """60 files in 6 libraries; two of each include the header that is changed later."""
+    write_file(f"{tree}/Makefile", TOP)
+    calls, protos = "", ""
+    for d in range(UNITS):
+        write_file(f"{tree}/lib{d}/Makefile", SUB.format(name=f"lib{d}"))
+        write_file(f"{tree}/include/lib{d}.h",
+                   f"#ifndef LIB{d}\n#define LIB{d}\n#define SALT{d} {d * 7 + 1}u\n" +
+                   "".join(f"unsigned f{d}_{i}(unsigned x);\n" for i in range(PER_UNIT)) +
+                   "#endif\n")
+        for i in range(PER_UNIT):
+            special = '#include "special.h"\n' if i % 5 == 0 else "#define SPECIAL 3u\n"
+            below = f"f{d - 1}_{i}(x)" if d else "x"
+            write_file(f"{tree}/lib{d}/f{i}.c",
+                       f'#include "lib{d}.h"\n#include "lib{max(d - 1, 0)}.h"\n{special}'
+                       f"static unsigned table[{50 + i}];\n"
+                       f"unsigned f{d}_{i}(unsigned x)\n{{\n"
+                       f"\tunsigned h = SALT{d} + SPECIAL, y = {below};\n\n"
+                       f"\tfor (unsigned k = 0; k < {20 + i}; k++)\n"
+                       f"\t\ttable[k] += h = h * 31 + (y >> k % 8);\n"
+                       f"\treturn h + table[x % {50 + i}];\n}}\n")
+        protos += f'#include "lib{d}.h"\n'
+        calls += "".join(f"\t\tsum = sum * 17 + f{d}_{i}(n);\n" for i in range(PER_UNIT))
+    write_file(f"{tree}/include/special.h", "#define SPECIAL 5u\n")
+    write_file(f"{tree}/main.c", f"{protos}int printf(const char *, ...);\nint main(void)\n{{\n"
+               "\tunsigned sum = 1;\n\tfor (unsigned n = 0; n < 200; n++) {\n" + calls +
+               '\t}\n\tprintf("%08x\\n", sum);\n\treturn 0;\n}\n')
+
+
+# The whole of it; nothing; what depends on a header; a library that was cleaned.
+BUILDS = r"""
+set -e
+cd %s
+: >compiled; : >made
+count() { echo "$1: $(wc -l <compiled) files, $(wc -l <made) libraries, $(./app)"; : >compiled; : >made; }
+make -s -j4; count first
+make -s -j4; count again
+sed s/5u/6u/ include/special.h >new; mv new include/special.h
+make -s -j4; count header
+make -s -C lib5 clean; test -z "$(find lib5 -name '*.[oad]')"; find . -name '*.o' | wc -l
+make -s -j4; count clean
 """
 
 
@@ -86,30 +146,33 @@ def model_dax(orrery, scratch):
 
 
 def build(orrery, scratch):
-    """A checkout is built inside by the host's make and gcc, which nobody packed."""
+    """A project of 67 files is built inside by the host's make and gcc, as the host builds it."""
     for tool in "make", "gcc", "ar":
         if not shutil.which(tool):
             raise Skip(f"the host has no {tool}")
-    tree = fresh(scratch, "checkout")
-    os.mkdir(os.path.join(tree, "base"))
-    for name in ("buf.c", "buf.h", "compiler.h", "err.c", "err.h", "iov.c", "iov.h"):
-        shutil.copy(os.path.join(SOURCES, name), os.path.join(tree, "base"))
-    for name, text in (("Makefile", MAKEFILE), ("hello.c", HELLO)):
-        with open(os.path.join(tree, name), "w") as f:
-            f.write(text)
-    for package in CLOUD_6_12, CLOUD_6_1:
-        got = boot(orrery, package, "--mem", "1G", "--clock", "real", "--cpus", "2", "--share", "/",
-                   "--share", tree + ":tree",
-                   command=["sh", "-ec", "cd /mnt/tree; make -j2; ./hello; test ! -e /mnt/host;"
-                            "touch /usr/only-in-the-guest; make -q"], limit=500)
-        expect_in("what it built says", "made in the guest", got.out.decode(), got)
-        here = subprocess.run([os.path.join(tree, "hello")], capture_output=True, check=False)
-        expect("on the host", here.stdout, b"made in the guest\n", got)
-        objects = glob.glob(os.path.join(tree, "base", "*.o"))
-        expect("object files", len(objects), len(glob.glob(os.path.join(tree, "base", "*.c"))))
-        expect("the host's root was not changed", os.path.exists("/usr/only-in-the-guest"), False)
-        for path in objects + [os.path.join(tree, "hello"), os.path.join(tree, "libbase.a")]:
-            os.unlink(path)
+    here, tree, one = (fresh(scratch, name) for name in ("here", "tree", "one"))
+    for project in here, tree, one:
+        write_project(project)
+    want = subprocess.run(["sh", "-c", BUILDS % here], capture_output=True, text=True, check=False)
+    expect("status on the host", want.returncode, 0, want.stderr)
+    common = ("--mem", "1G", "--cpus", "2", "--share", "/")
+    got = boot(orrery, CLOUD_6_12, *common, "--clock", "real", "--share", tree + ":tree", limit=900,
+               command=["sh", "-c", BUILDS % "/mnt/tree" + "touch /usr/only-in-the-guest"])
+    expect("what was built when, and what it says", got.out.decode(), want.stdout, got)
+    expect("the host's root was not changed", os.path.exists("/usr/only-in-the-guest"), False)
+    # The other kernel builds a library, at a date that is not before that of its sources.
+    write_file(f"{one}/include/special.h", "#define SPECIAL 6u\n")
+    boot(orrery, CLOUD_6_1, *common, "--rtc-base", str(int(time.time()) + 60), "--share",
+         one + ":one", limit=500,
+         command=["sh", "-ec", "cd /mnt/one; make -s -j4 -C lib5 lib5.a; make -q -C lib5 lib5.a"])
+    # Not a byte of what they made differs, down to the objects in the libraries.
+    made = [os.path.relpath(os.path.join(folder, name), here) for folder, _, names in os.walk(here)
+            for name in names if name.endswith((".o", ".a", ".d")) or name == "app"]
+    expect("files that were made", len(made), 1 + 2 + UNITS + 2 * UNITS * PER_UNIT)
+    for name in made:
+        for there in (tree, one) if name.startswith("lib5/") else (tree,):
+            with open(os.path.join(here, name), "rb") as a, open(os.path.join(there, name), "rb") as b:
+                expect(f"{name} in {there}", b.read() == a.read(), True)
 
 
 RULES = r"""
@@ -218,6 +281,32 @@ def dax(orrery, scratch):
             now = f.read()
         data = data[:4200000] + b"abc" + data[4200003:]
         expect("the file has what the guest wrote", now == data, True, got)
+
+
+def dax_two(orrery, scratch):
+    """Two shares have windows of their own; a program runs from one, and from where it was before."""
+    shares, words = [], []
+    for name in "one", "two":
+        shares.append(fresh(scratch, name))
+        with open(os.path.join(shares[-1], "f"), "wb") as f:
+            f.write(name.encode() * 700000)
+        words += ["--share", f"{shares[-1]}:{name},dax"]
+    program = shutil.which("busybox")
+    if not program:
+        raise Skip("the host has no busybox; install busybox-static")
+    shutil.copy(program, os.path.join(shares[1], "busybox"))
+    got = boot(orrery, CLOUD_6_12, *words, "--stats", command=["sh", "-ec", r"""
+        for i in 1 2; do
+            cat /mnt/one/f | md5sum; cat /mnt/two/f | md5sum
+            /mnt/two/busybox sh -c 'echo program $((6 * 7))'
+            # Another file where decoded code was.
+            umount /mnt/two; mount -t virtiofs -o dax=always two /mnt/two
+        done"""])
+    sums = [hashlib.md5(name.encode() * 700000).hexdigest() + "  -" for name in ("one", "two")]
+    expect("output", got.out.decode().splitlines(), (sums + ["program 42"]) * 2, got)
+    for name in "one", "two":
+        expect(f"mappings of {name}", int(stats(got)[f"share {name} dax setups"]) > 0, True, got)
+        expect(f"bytes of {name} that were sent", stats(got)[f"share {name} bytes read"], "0", got)
 
 
 def cut(orrery, scratch):
@@ -342,5 +431,5 @@ def bad_input(orrery, scratch):
 
 
 if __name__ == "__main__":
-    main([model_6_12, model_6_1, model_dax, build, rules, users, read_only, dax, cut, exact, live,
+    main([model_6_12, model_6_1, model_dax, build, rules, users, read_only, dax, dax_two, cut, exact, live,
           bad_input])
