@@ -129,19 +129,27 @@ static int parse_short(const struct option_def *defs, int argc, char **argv, int
 int options_parse(const struct option_def *defs, int argc, char **argv, option_fn *fn, void *opaque,
 		  struct err *e)
 {
+	return options_parse_words(defs, 0, argc, argv, fn, opaque, e);
+}
+
+int options_parse_words(const struct option_def *defs, int word_id, int argc, char **argv,
+			option_fn *fn, void *opaque, struct err *e)
+{
 	int i, r;
 
 	for (i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--"))
 			return i + 1;
-		if (argv[i][0] != '-' || !argv[i][1])
+		bool word = argv[i][0] != '-' || !argv[i][1];
+		if (word && !word_id)
 			return err_set(
 				e, -EINVAL,
 				"unexpected argument \"%.80s\"; a command for the guest goes "
 				"behind --",
 				argv[i]);
-		r = argv[i][1] == '-' ? parse_long(defs, argc, argv, &i, fn, opaque, e)
-				      : parse_short(defs, argc, argv, &i, fn, opaque, e);
+		r = word		? fn(opaque, word_id, argv[i], e)
+		    : argv[i][1] == '-' ? parse_long(defs, argc, argv, &i, fn, opaque, e)
+					: parse_short(defs, argc, argv, &i, fn, opaque, e);
 		if (r < 0)
 			return r;
 	}

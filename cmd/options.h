@@ -28,6 +28,10 @@ typedef int option_fn(void *opaque, int id, const char *value, struct err *e);
 int options_parse(const struct option_def *defs, int argc, char **argv, option_fn *fn, void *opaque,
 		  struct err *e);
 
+/* The same, where words that are no options are the command's own: @fn gets them as @word_id (> 0). */
+int options_parse_words(const struct option_def *defs, int word_id, int argc, char **argv,
+			option_fn *fn, void *opaque, struct err *e);
+
 /* Writes the list to standard output. */
 void options_print(const struct option_def *defs);
 

@@ -85,7 +85,11 @@ def ps(program, scratch):
             cli.expect_in("who is meant", word, got.err)
         orrery(one, "pause", "--vm", "two")
         cli.expect("states", sorted(r["state"] for r in listed(one)), ["paused", "running", "running"])
-        orrery(one, "stop", "--force", "--vm", str(nameless.pid))
+        orrery(one, "resume", "two")
+        cli.expect("states", {r["state"] for r in listed(one)}, {"running"})
+        for words in (("two", "one"), ("--vm", "two", "one"), ("two", "one", "three")):
+            cli.expect_in("one VM", "unexpected", orrery(one, "pause", *words, status=125).err)
+        orrery(one, "stop", "--force", str(nameless.pid))
         cli.expect("the nameless one", nameless.wait(20), 143)
         one.p.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, one.p.pid, os.WSTOPPED | os.WNOWAIT)
@@ -118,6 +122,7 @@ def states(program, scratch):
         cli.expect_in("balloon", "--balloon", orrery(v, "balloon", "64M", status=125).err)
         cli.expect_in("size", "SIZE", orrery(v, "balloon", status=125).err)
         cli.expect_in("size", "xyz", orrery(v, "balloon", "xyz", status=125).err)
+        cli.expect_in("which", "nobody", orrery(v, "balloon", "nobody", "64M", status=125).err)
         cli.expect_in("both", "exclude", orrery(v, "stop", "--force", "--timeout", "3",
                                                  status=125).err)
         cli.expect_in("which", "nobody", orrery(v, "stop", "--vm", "nobody", status=125).err)
