@@ -115,9 +115,11 @@ int gdb_new(const char *text, struct err *e, struct gdb **ret)
 	g->nowait = n >= strlen(nowait) && !strcmp(text + n - strlen(nowait), nowait);
 	n -= g->nowait ? strlen(nowait) : 0;
 	snprintf(where, sizeof(where), "%.*s", (int)n, text);
-	if (!n || n >= sizeof(where))
+	/* A socket in this directory is ./NAME, so that a misspelt port makes none. */
+	if (!n || n >= sizeof(where) || (digits != n && !strchr(where, '/')))
 		r = err_set(e, -EINVAL,
-			    "--gdb %.120s: it takes a port or a path of up to 107 bytes", text);
+			    "--gdb %.120s: it takes a port, or a path with a / of up to 107 bytes",
+			    text);
 	else if (digits == n && (n > 5 || strtoul(where, NULL, 10) > 65535))
 		r = err_set(e, -EINVAL, "--gdb %s: a port is a number up to 65535", text);
 	else if (digits == n)

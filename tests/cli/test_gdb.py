@@ -359,9 +359,10 @@ def refused(orrery, scratch):
     with open(taken, "wb"):
         pass
     image = cli.tiny_guest(scratch + "/guest", cli.CODE_EXIT_21)
-    for where, words in [("70000", "a number up to 65535"), ("", "it takes a port or a path"),
-                         (",nowait", "it takes a port or a path"), (taken, "it exists"),
-                         (scratch + "/no/such", "No such file"), ("x" * 120, "107 bytes")]:
+    for where, words in [("70000", "a number up to 65535"), ("", "it takes a port, or a path"),
+                         (",nowait", "it takes a port, or a path"), (taken, "it exists"),
+                         ("123x", "it takes a port, or a path"), ("socket,nowait", "with a /"),
+                         (scratch + "/no/such", "No such file"), ("/" * 120, "107 bytes")]:
         got = cli.run(orrery, "run", "--kernel", image, "--gdb", where)
         cli.expect("status", got.status, 125, got)
         cli.expect_in("words", words, got.err, got)

@@ -263,7 +263,7 @@ static int set_cpu(struct kvm_vcpu *v, const struct supported *s, struct kvm_cpu
 
 	if (missing)
 		return err_set(e, -ENOTSUP,
-			       "this host has no %s, which the CPU model needs; use a lower "
+			       "this host's KVM offers no %s, which the CPU model needs; use a lower "
 			       "--cpu-model, or host",
 			       missing);
 	for (unsigned i = 0; i < n && m < SUPPORTED_MAX; i++) {
