@@ -89,6 +89,7 @@ def ps(program, scratch):
         cli.expect("states", {r["state"] for r in listed(one)}, {"running"})
         for words in (("two", "one"), ("--vm", "two", "one"), ("two", "one", "three")):
             cli.expect_in("one VM", "unexpected", orrery(one, "pause", *words, status=125).err)
+        orrery(one, "pause", "two")
         orrery(one, "stop", "--force", str(nameless.pid))
         cli.expect("the nameless one", nameless.wait(20), 143)
         one.p.send_signal(signal.SIGSTOP)

@@ -262,10 +262,11 @@ static int set_cpu(struct kvm_vcpu *v, const struct supported *s, struct kvm_cpu
 	const char *missing = lacks(s, t, n);
 
 	if (missing)
-		return err_set(e, -ENOTSUP,
-			       "this host's KVM offers no %s, which the CPU model needs; use a lower "
-			       "--cpu-model, or host",
-			       missing);
+		return err_set(
+			e, -ENOTSUP,
+			"this host's KVM offers no %s, which the CPU model needs; use a lower "
+			"--cpu-model, or host",
+			missing);
 	for (unsigned i = 0; i < n && m < SUPPORTED_MAX; i++) {
 		if (s->host && t[i].leaf == 0xd)
 			continue;
