@@ -70,7 +70,7 @@ def ps(program, scratch):
         nameless = subprocess.Popen([program, "run", "--kernel", spin], stdin=subprocess.DEVNULL,
                                     env={**os.environ, **one.env})
         end = time.monotonic() + 30
-        while len(listed(one)) < 3 and time.monotonic() < end:
+        while [r["state"] for r in listed(one)] != 3 * ["running"] and time.monotonic() < end:
             time.sleep(0.05)
         rows = {r["name"]: r for r in listed(one)}
         cli.expect("names", sorted(rows), sorted(["one", "two", str(nameless.pid)]))
@@ -267,6 +267,9 @@ def hostile(program, scratch):
                 s.connect(v.entry)
                 s.sendall(json.dumps({"op": ("pause", "resume", "stats", "reset")[i % 4]}).encode() + b"\n")
         v.ask({"op": "resume"})
+        end = time.monotonic() + 20  # a reset may be under way
+        while v.begins() and time.monotonic() < end:
+            time.sleep(0.01)
         cli.expect("after them", state(v), "running")
         # A thousand that stay do not keep others out.
         crowd = []

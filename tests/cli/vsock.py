@@ -36,7 +36,7 @@ class Vm:
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
                                   env={**os.environ, **self.env})
         end = time.monotonic() + 60
-        while not self.listens():
+        while not self.listens() or self.begins():
             if self.p.poll() is not None or time.monotonic() > end:
                 self.close()
                 raise Bad(f"the VM does not start: {self.said()}")
@@ -45,6 +45,14 @@ class Vm:
     def listens(self):
         with socket.socket(socket.AF_UNIX) as s:
             return s.connect_ex(self.entry) == 0
+
+    def begins(self):
+        """Whether its guest is still to run: clients are served before."""
+        try:
+            got = self.ask({"op": "hello"})[0]
+        except OSError:
+            return False
+        return got is not None and got["state"] == "initializing"
 
     def said(self):
         self.log.seek(0)
