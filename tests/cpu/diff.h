@@ -225,6 +225,7 @@ void native_start(const struct diff_seq *q);
 void native_go(const struct diff_seq *q, struct diff_result *ret);
 void native_resume(const struct diff_seq *q, const struct diff_result *from, u64 rip, u32 flags);
 const u8 *native_mem(void);
+bool native_owns(u64 va); /* what the sequence reads there is this program's */
 void native_close(void);
 
 enum diff_tier { DIFF_INTERP, DIFF_JIT, DIFF_MIX, DIFF_TIERS };

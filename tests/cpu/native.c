@@ -330,6 +330,11 @@ void native_close(void)
 	nat.fd = -1;
 }
 
+bool native_owns(u64 va)
+{
+	return va >= CONTROL_VA && va < CONTROL_VA + 4096;
+}
+
 const u8 *native_mem(void)
 {
 	return nat.mem;
