@@ -395,8 +395,7 @@ static void with_host(struct cmp *c, const struct diff_seq *q, const struct diff
 			return;
 		}
 		if (ends_in_fsave(q, &n->r[i]) || faults_in_its_way(q, &n->r[i]) ||
-		    which_first(q, &n->r[i], &g->r[i]) ||
-		    across_task_end(q, &n->r[i], &g->r[i]) ||
+		    which_first(q, &n->r[i], &g->r[i]) || across_task_end(q, &n->r[i], &g->r[i]) ||
 		    (g->r[i].vector == X86_PF_EXC && native_owns(g->r[i].cr2)))
 			return;
 		compare_outcome(c, q, &n->r[i], &g->r[i]);
