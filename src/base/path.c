@@ -5,9 +5,11 @@
 #include "base/path.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 int path_make_dirs(const char *dir)
 {
@@ -28,4 +30,24 @@ int path_make_dirs(const char *dir)
 	}
 	free(p);
 	return r;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *w)
+{
+	/* Going on after a failure removes as much as possible; the caller checks the root. */
+	if (type == FTW_DP || type == FTW_D || type == FTW_DNR)
+		rmdir(path);
+	else
+		unlink(path);
+	return 0;
+}
+
+int path_remove_tree(const char *path)
+{
+	struct stat st;
+
+	nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	if (lstat(path, &st) == 0)
+		return rmdir(path) < 0 ? -errno : 0;
+	return errno == ENOENT ? 0 : -errno;
 }

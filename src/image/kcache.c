@@ -18,7 +18,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <jansson.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -61,26 +60,6 @@ int kcache_dir(struct err *e, char **ret)
 	return n < 0 ? err_set(e, -ENOMEM, "no memory") : 0;
 }
 
-static int kcache_rm_one(const char *path, const struct stat *st, int type, struct FTW *w)
-{
-	/* Going on after a failure removes as much as possible; the caller checks the root. */
-	if (type == FTW_DP || type == FTW_D || type == FTW_DNR)
-		rmdir(path);
-	else
-		unlink(path);
-	return 0;
-}
-
-int kcache_remove_tree(const char *path)
-{
-	struct stat st;
-
-	nftw(path, kcache_rm_one, 16, FTW_DEPTH | FTW_PHYS);
-	if (lstat(path, &st) == 0)
-		return rmdir(path) < 0 ? -errno : 0;
-	return errno == ENOENT ? 0 : -errno;
-}
-
 /* Removes what killed processes left. The caller holds the lock. */
 static void kcache_sweep_locked(const char *dir)
 {
@@ -93,7 +72,7 @@ static void kcache_sweep_locked(const char *dir)
 			continue;
 		if (asprintf(&path, "%s/%s", dir, ent->d_name) < 0)
 			break;
-		kcache_remove_tree(path);
+		path_remove_tree(path);
 		free(path);
 	}
 	if (d)
@@ -440,10 +419,12 @@ static int kcache_make_kernel(const struct kcache_entry *ent, struct err *e,
 	k.release = strdup(ent->release);
 	if (asprintf(&k.image, "%s/%s/image", dir, ent->release) < 0)
 		k.image = NULL;
+	if (asprintf(&k.unpacked, "%s/%s/unpacked", dir, ent->release) < 0)
+		k.unpacked = NULL;
 	if (ent->modules && asprintf(&k.modules, "%s/%s/modules", dir, ent->release) < 0)
 		k.modules = NULL;
 	free(dir);
-	if (!k.release || !k.image || (ent->modules && !k.modules)) {
+	if (!k.release || !k.image || !k.unpacked || (ent->modules && !k.modules)) {
 		kcache_kernel_fini(&k);
 		return err_set(e, -ENOMEM, "no memory");
 	}
@@ -513,6 +494,7 @@ int kcache_resolve(const char *spec, const struct image_progress *p, struct err 
 void kcache_kernel_fini(struct kcache_kernel *k)
 {
 	free(k->image);
+	free(k->unpacked);
 	free(k->modules);
 	free(k->release);
 	*k = (struct kcache_kernel){ 0 };
@@ -528,7 +510,7 @@ static int kcache_drop_locked(const struct kcache *c, const char *name, struct e
 	snprintf(to, sizeof(to), "%s/" KCACHE_TMP "old-%s", c->dir, name);
 	if (rename(from, to) < 0)
 		return err_sys(e, -errno, "cannot remove %s", from);
-	r = kcache_remove_tree(to);
+	r = path_remove_tree(to);
 	return r < 0 ? err_sys(e, r, "cannot remove %s", to) : 0;
 }
 

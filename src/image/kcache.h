@@ -6,6 +6,7 @@
  * directory for each kernel release:
  *
  *   image          the kernel file
+ *   unpacked       the ELF kernel inside it, where it could be kept (kernel_image_keep)
  *   config         its build configuration, where the package has one
  *   modules/       its module tree with modules.dep: a directory for kmod_new(), where present
  *   metadata.json  { format, release, package, version, arch, requested: [...],
@@ -44,8 +45,9 @@ struct kcache_list {
 /* A kernel to boot. Paths are owned: kcache_kernel_fini. */
 struct kcache_kernel {
 	char *image;
-	char *modules; /* the directory that holds modules.dep; NULL: none */
-	char *release; /* NULL for a plain file */
+	char *unpacked; /* where its unpacked payload may be kept; NULL: nowhere */
+	char *modules;	/* the directory that holds modules.dep; NULL: none */
+	char *release;	/* NULL for a plain file */
 };
 
 /* The cache directory, which may not exist yet. 0 and an owned path, -ENOENT or -ENOMEM. */

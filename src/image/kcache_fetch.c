@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +29,7 @@
 #include <xxhash.h>
 
 #include "base/buf.h"
+#include "base/path.h"
 #include "image/child.h"
 #include "image/deb.h"
 #include "image/kcache_priv.h"
@@ -80,7 +80,7 @@ static int fetch_begin(struct fetch *f)
 static void fetch_end(struct fetch *f)
 {
 	if (f->tmp[0])
-		kcache_remove_tree(f->tmp);
+		path_remove_tree(f->tmp);
 	kcache_close(&f->cache);
 }
 
@@ -216,7 +216,7 @@ static int fetch_modules(struct fetch *f)
 	if (r < 0)
 		return r;
 done:
-	r = kcache_remove_tree(root);
+	r = path_remove_tree(root);
 	return r < 0 ? err_sys(f->e, r, "cannot remove %s", root) : 0;
 }
 
@@ -224,7 +224,7 @@ done:
 static int fetch_check_image(struct fetch *f)
 {
 	struct kernel_image *k;
-	char path[FETCH_PATH];
+	char path[FETCH_PATH], unpacked[FETCH_PATH];
 	struct buf b = { 0 };
 	XXH128_hash_t h;
 	int fd, r;
@@ -241,6 +241,8 @@ static int fetch_check_image(struct fetch *f)
 	}
 	r = kernel_image_parse(b.data, b.len, f->ent.release, 0, f->e, &k);
 	if (!r) {
+		snprintf(unpacked, sizeof(unpacked), "%.4000s/unpacked", f->entry);
+		kernel_image_keep(k, path, unpacked);
 		kernel_image_free(k);
 		h = XXH3_128bits(b.data, b.len);
 		snprintf(f->ent.image_xxh128, sizeof(f->ent.image_xxh128), "%016llx%016llx",

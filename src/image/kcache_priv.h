@@ -29,7 +29,4 @@ int kcache_read_entry(const char *dir, const char *name, struct kcache_entry *re
 /* Writes metadata.json into @dir, by rename. */
 int kcache_write_entry(const char *dir, const struct kcache_entry *ent, struct err *e);
 
-/* Removes a tree; never follows a link. 0 or a negative errno. */
-int kcache_remove_tree(const char *path);
-
 #endif

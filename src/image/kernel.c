@@ -18,8 +18,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -185,15 +187,34 @@ static int bzimage_header(struct kernel_image *k, const u8 *p, size_t len, struc
 	return 0;
 }
 
+/* Maps the payload that k->out_fd has, if it is of @len bytes. */
+static bool map_unpacked(struct kernel_image *k, size_t len)
+{
+	struct stat st;
+	void *p;
+
+	if (k->out_fd < 0 || fstat(k->out_fd, &st) < 0 || !len || (u64)st.st_size != len)
+		return false;
+	p = mmap(NULL, len, PROT_READ, MAP_PRIVATE, k->out_fd, 0);
+	if (p == MAP_FAILED)
+		return false;
+	k->out = p;
+	k->nout = len;
+	k->out_mapped = true;
+	return true;
+}
+
 static int bzimage_unpack(struct kernel_image *k, const u8 *p, size_t len, enum payload_format f,
 			  struct err *e)
 {
 	int r;
 
 	if (f != PAYLOAD_NONE) {
-		r = payload_unpack(f, p, len, KERNEL_FILE_MAX, e, &k->out, &k->nout);
-		if (r < 0)
-			return r;
+		if (!map_unpacked(k, payload_size(p, len))) {
+			r = payload_unpack(f, p, len, KERNEL_FILE_MAX, e, &k->out, &k->nout);
+			if (r < 0)
+				return r;
+		}
 		p = k->out;
 		len = k->nout;
 		if (len < 4 || memcmp(p, "\177ELF", 4))
@@ -309,8 +330,9 @@ static int kernel_parse_any(struct kernel_image *k, const u8 *p, size_t len, uns
 	return err_set(e, -ENOEXEC, "not a kernel: it looks like %s", kernel_recognize(p, len));
 }
 
-int kernel_image_parse(const void *data, size_t len, const char *name, unsigned flags,
-		       struct err *e, struct kernel_image **ret)
+/* @out_fd: of the unpacked payload, or -1; the image does not take it. */
+static int kernel_parse(const void *data, size_t len, int out_fd, const char *name, unsigned flags,
+			struct err *e, struct kernel_image **ret)
 {
 	struct kernel_image *k = calloc(1, sizeof(*k));
 	int r;
@@ -318,7 +340,9 @@ int kernel_image_parse(const void *data, size_t len, const char *name, unsigned 
 	if (!k)
 		return err_set(e, -ENOMEM, "%s: no memory", name);
 	k->fd = -1;
+	k->out_fd = out_fd;
 	r = kernel_parse_any(k, data, len, flags, e);
+	k->out_fd = -1;
 	if (r < 0) {
 		kernel_image_free(k);
 		err_prefix(e, "%s", name);
@@ -326,6 +350,12 @@ int kernel_image_parse(const void *data, size_t len, const char *name, unsigned 
 	}
 	*ret = k;
 	return 0;
+}
+
+int kernel_image_parse(const void *data, size_t len, const char *name, unsigned flags,
+		       struct err *e, struct kernel_image **ret)
+{
+	return kernel_parse(data, len, -1, name, flags, e, ret);
 }
 
 /* Opens the regular file @path. Returns its descriptor and its size, or an error. */
@@ -354,6 +384,32 @@ static int kernel_open_file(const char *path, struct err *e, size_t *ret_len)
 	}
 	*ret_len = (size_t)st.st_size;
 	return fd;
+}
+
+/*
+ * Parses @len bytes of @fd with the unpacked payload in @out_fd; takes neither. The file is mapped:
+ * only its header is looked at. Returns 1 and *ret, or 0 if that payload is not the file's, or damaged.
+ */
+static int kernel_read_kept(int fd, size_t len, int out_fd, const char *name, struct err *e,
+			    struct kernel_image **ret)
+{
+	void *p = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
+	struct kernel_image *k = NULL;
+	int r;
+
+	if (p == MAP_FAILED)
+		return 0;
+	r = kernel_parse(p, len, out_fd, name, 0, e, &k);
+	munmap(p, len);
+	if (r < 0)
+		return 0;
+	if (!k->out_mapped) {
+		kernel_image_free(k);
+		return 0;
+	}
+	k->nfile = len;
+	*ret = k;
+	return 1;
 }
 
 /* Reads and parses @len bytes of @fd, which the image does not take. */
@@ -417,13 +473,109 @@ int kernel_image_open(const char *path, struct err *e, struct kernel_image **ret
 	return kernel_image_open_flags(path, 0, e, ret);
 }
 
+/* Opens @unpacked if it was made of the file @of, or returns -1. */
+static int open_unpacked(const char *unpacked, int of)
+{
+	int fd = open(unpacked, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st, file;
+
+	if (fd >= 0 && (fstat(fd, &st) < 0 || fstat(of, &file) < 0 || !S_ISREG(st.st_mode) ||
+			st.st_mtim.tv_sec != file.st_mtim.tv_sec ||
+			st.st_mtim.tv_nsec != file.st_mtim.tv_nsec)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+static bool write_all(int fd, const u8 *p, size_t n)
+{
+	while (n) {
+		ssize_t w = write(fd, p, n);
+
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w <= 0)
+			return false;
+		p += w;
+		n -= (size_t)w;
+	}
+	return true;
+}
+
+/*
+ * It has no name before it is whole, so that nobody sees half of it and nothing is left of a killed
+ * process. Synced, as zeros after a power failure would look whole.
+ */
+void kernel_image_keep(const struct kernel_image *k, const char *path, const char *unpacked)
+{
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT } };
+	char *dir = strdup(unpacked), self[32];
+	struct stat file;
+	int fd = -1;
+
+	if (dir && k->out && !k->out_mapped && stat(path, &file) == 0) {
+		times[1] = file.st_mtim;
+		*strrchr(dir, '/') = 0;
+		fd = open(dir, O_WRONLY | O_TMPFILE | O_CLOEXEC, 0644);
+	}
+	free(dir);
+	if (fd < 0)
+		return;
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	if (write_all(fd, k->out, k->nout) && futimens(fd, times) == 0 && fdatasync(fd) == 0) {
+		unlink(unpacked);
+		linkat(AT_FDCWD, self, AT_FDCWD, unpacked, AT_SYMLINK_FOLLOW);
+	}
+	close(fd);
+}
+
+int kernel_image_open_kept(const char *path, const char *unpacked, struct err *e,
+			   struct kernel_image **ret)
+{
+	size_t len = 0;
+	int fd = kernel_open_file(path, e, &len), out_fd, r = 0;
+
+	if (fd < 0)
+		return fd;
+	out_fd = open_unpacked(unpacked, fd);
+	if (out_fd >= 0) {
+		r = kernel_read_kept(fd, len, out_fd, path, e, ret);
+		if (r == 0) {
+			close(out_fd);
+			out_fd = -1;
+		}
+	}
+	if (r == 0) {
+		r = kernel_read(fd, len, path, 0, e, ret);
+		if (r == 0)
+			kernel_image_keep(*ret, path, unpacked);
+	}
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	(*ret)->fd = fd;
+	(*ret)->out_fd = out_fd;
+	return 0;
+}
+
+static void drop_bytes(struct kernel_image *k)
+{
+	free(k->file);
+	if (k->out_mapped)
+		munmap(k->out, k->nout);
+	else
+		free(k->out);
+	k->file = k->out = NULL;
+	k->out_mapped = false;
+}
+
 void kernel_image_put_away(struct kernel_image *k)
 {
 	if (k->fd < 0)
 		return;
-	free(k->file);
-	free(k->out);
-	k->file = k->out = NULL;
+	drop_bytes(k);
 	for (unsigned i = 0; i < k->nseg; i++)
 		k->seg[i].data = NULL;
 }
@@ -447,14 +599,21 @@ int kernel_image_take_out(struct kernel_image *k, struct err *e)
 
 	if (k->fd < 0 || k->file || k->out)
 		return 0;
-	r = kernel_read(k->fd, k->nfile, "the kernel", k->flags, e, &n);
+	r = 0;
+	if (k->out_fd >= 0)
+		r = kernel_read_kept(k->fd, k->nfile, k->out_fd, "the kernel", e, &n);
+	if (r == 0)
+		r = kernel_read(k->fd, k->nfile, "the kernel", k->flags, e, &n);
 	if (r < 0)
 		return r;
+	r = 0;
 	/* RAM and tables were laid out for the one that was there. */
 	if (same_layout(k, n)) {
 		memcpy(k->seg, n->seg, sizeof(k->seg));
 		k->file = n->file;
 		k->out = n->out;
+		k->nout = n->nout;
+		k->out_mapped = n->out_mapped;
 		n->file = n->out = NULL;
 	} else {
 		r = err_set(e, -EINVAL,
@@ -470,7 +629,8 @@ void kernel_image_free(struct kernel_image *k)
 		return;
 	if (k->fd >= 0)
 		close(k->fd);
-	free(k->file);
-	free(k->out);
+	if (k->out_fd >= 0)
+		close(k->out_fd);
+	drop_bytes(k);
 	free(k);
 }

@@ -69,8 +69,10 @@ struct kernel_image {
 	u8 *file; /* owned, or NULL if the caller keeps the bytes, or nobody needs them */
 	u8 *out;  /* owned: the unpacked payload, or NULL */
 	size_t nfile, nout;
-	unsigned flags; /* it was opened with */
-	int fd;		/* of the file, to take it out again; -1 if the caller keeps the bytes */
+	bool out_mapped; /* out is a mapping of the file with the payload */
+	unsigned flags;	 /* it was opened with */
+	/* To take it out again: of the file and of its unpacked payload; -1: there is none. */
+	int fd, out_fd;
 };
 
 enum {
@@ -83,6 +85,18 @@ enum {
  * this machine can boot, -EINVAL for a damaged one; always with a message that names the file.
  */
 int kernel_image_open(const char *path, struct err *e, struct kernel_image **ret);
+/*
+ * The same, with the unpacked payload kept in the file @unpacked (absolute) for the next time. It counts only
+ * if it is as long as the payload says and as old as @path to the nanosecond, so that a kernel
+ * which was replaced is unpacked anew.
+ */
+int kernel_image_open_kept(const char *path, const char *unpacked, struct err *e,
+			   struct kernel_image **ret);
+/*
+ * Keeps what was unpacked of the file @path for that. Best effort: the directory may be another
+ * user's, the disk full, the file system without O_TMPFILE, or @k without a payload to unpack.
+ */
+void kernel_image_keep(const struct kernel_image *k, const char *path, const char *unpacked);
 int kernel_image_open_flags(const char *path, unsigned flags, struct err *e,
 			    struct kernel_image **ret);
 

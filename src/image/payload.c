@@ -173,6 +173,11 @@ bool payload_can_unpack(enum payload_format f)
 	return payload_formats[f].fn != NULL;
 }
 
+size_t payload_size(const u8 *p, size_t len)
+{
+	return len < 16 ? 0 : payload_le32(p + len - 4);
+}
+
 int payload_unpack(enum payload_format f, const u8 *p, size_t len, size_t max, struct err *e,
 		   u8 **ret_data, size_t *ret_len)
 {
@@ -185,7 +190,7 @@ int payload_unpack(enum payload_format f, const u8 *p, size_t len, size_t max, s
 	if (len < 16 || len > INT_MAX)
 		return err_set(e, -EINVAL, "the %s payload has an impossible length, %zu bytes",
 			       name, len);
-	size = payload_le32(p + len - 4);
+	size = payload_size(p, len);
 	if (size > max || size > INT_MAX)
 		return err_set(e, -EFBIG,
 			       "the %s payload claims to unpack to %zu MiB, the limit "

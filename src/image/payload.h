@@ -27,6 +27,9 @@ const char *payload_name(enum payload_format f);
 /* Whether payload_unpack can do it. True of everything but UNKNOWN, NONE, BZIP2 and LZO. */
 bool payload_can_unpack(enum payload_format f);
 
+/* How long the payload says that it is unpacked; 0 of one that is too short to say so. */
+size_t payload_size(const u8 *p, size_t len);
+
 /*
  * Unpacks [@p, @p+@len) in format @f (one that payload_can_unpack). The last four bytes of the
  * payload are the unpacked size, as the kernel's build appends it (gzip has it by nature); they

@@ -54,7 +54,9 @@ static int prepare_kernel(const struct vm_cfg *cfg, struct err *e, struct prepar
 
 	if (r < 0)
 		return r;
-	r = kernel_image_open(p->file.image, e, &p->kernel);
+	r = p->file.unpacked
+		    ? kernel_image_open_kept(p->file.image, p->file.unpacked, e, &p->kernel)
+		    : kernel_image_open(p->file.image, e, &p->kernel);
 	if (r < 0)
 		return r;
 	p->linux_guest = p->kernel->type == KERNEL_BZIMAGE || p->kernel->type == KERNEL_VMLINUX;

@@ -4,9 +4,10 @@
  */
 #include "fuse_rig.h"
 
+#include "base/path.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,11 +30,6 @@ static u64 guest_now(void *opaque)
 	return now_ns += 1000;
 }
 
-static int remove_one(const char *path, const struct stat *sb, int flag, struct FTW *ftw)
-{
-	return remove(path);
-}
-
 int fuse_rig_up(void **state)
 {
 	char path[128];
@@ -53,7 +49,7 @@ int fuse_rig_up(void **state)
 
 int fuse_rig_down(void **state)
 {
-	return nftw(top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return path_remove_tree(top);
 }
 
 const char *shared(const char *name)

@@ -8,13 +8,13 @@
  * its room. Times, modes and sizes of what is inside are the client's to ruin.
  */
 #include "base/iov.h"
+#include "base/path.h"
 #include "host/fuse.h"
 #include "host/sigbus.h"
 
 #include "input.h"
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <linux/fuse.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,14 +48,9 @@ static const char *at(const char *name)
 	return path[i];
 }
 
-static int remove_one(const char *path, const struct stat *sb, int flag, struct FTW *ftw)
-{
-	return remove(path);
-}
-
 static void clean_up(void)
 {
-	nftw(top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	path_remove_tree(top);
 }
 
 static void put_file(const char *name, const char *text)
@@ -80,7 +75,7 @@ static void start(void)
 
 static void make_tree(void)
 {
-	nftw(at("in"), remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	path_remove_tree(at("in"));
 	if (mkdir(at("in"), 0755) < 0 || mkdir(at("in/d"), 0755) < 0 ||
 	    mkdir(at("in/d/e"), 0755) < 0 || symlink("../out", at("in/l")) < 0 ||
 	    symlink("../../out/mark", at("in/d/m")) < 0)

@@ -2,6 +2,7 @@
 /*
  * test_claim.c - processes that want the same CPUs, on hosts that are made up
  */
+#include "base/path.h"
 #include "host/claim.h"
 
 #include "host/cpulock.h"
@@ -9,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -28,11 +28,6 @@
 static char dir[64];
 static struct host_topo *host;
 static const u8 domain[PLACE_GROUPS_MAX];
-
-static int remove_one(const char *path, const struct stat *sb, int type, struct FTW *w)
-{
-	return remove(path);
-}
 
 /* Four caches of four CPUs, on two nodes. */
 static int setup(void **s)
@@ -65,7 +60,7 @@ static int teardown(void **s)
 {
 	host_topo_free(host);
 	unsetenv("ORRERY_LOCK_DIR");
-	return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return path_remove_tree(dir);
 }
 
 static struct claim_cfg want(enum place_mode mode, u32 groups, u32 cores)

@@ -7,21 +7,16 @@
 #include "base/path.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 static char root[64];
-
-static int remove_one(const char *path, const struct stat *sb, int type, struct FTW *w)
-{
-	return remove(path);
-}
 
 static int setup(void **s)
 {
@@ -31,7 +26,7 @@ static int setup(void **s)
 
 static int teardown(void **s)
 {
-	return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return path_remove_tree(root);
 }
 
 static void put(const char *name, const char *text)

@@ -8,7 +8,6 @@
 #include "host/hostfile.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,11 +18,6 @@
 
 static char root[64];
 
-static int remove_one(const char *path, const struct stat *sb, int type, struct FTW *w)
-{
-	return remove(path);
-}
-
 static int setup(void **s)
 {
 	snprintf(root, sizeof(root), "/tmp/orrery-host-XXXXXX");
@@ -32,7 +26,7 @@ static int setup(void **s)
 
 static int teardown(void **s)
 {
-	return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return path_remove_tree(root);
 }
 
 /* A file below the root, with the directories that it needs. */

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/path.h"
 #include "image/child.h"
 #include "image/deb.h"
 #include "image/kcache.h"
@@ -51,7 +52,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	return kcache_remove_tree(top);
+	return path_remove_tree(top);
 }
 
 /* A file of a package; NULL text: the kernel. type 0 is a regular file. */

@@ -10,11 +10,14 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/path.h"
 #include "image/kcache.h"
 #include "image/kernel.h"
 #include "image/payload.h"
@@ -459,6 +462,75 @@ static void put_away_and_taken_out(void **state)
 	buf_fini(&elf);
 }
 
+/* The unpacked kernel beside a file is used as long as it is that file's. */
+static void unpacked_is_kept(void **state)
+{
+	struct buf elf = kimage_elf(KIMAGE_LINUX), packed = kimage_pack(PAYLOAD_LZ4, &elf);
+	struct buf bz = kimage_bzimage(&packed);
+	char dir[] = "/tmp/orrery-test-kernel-XXXXXX", path[64], kept[64];
+	static const u8 damage[16];
+	struct kernel_image *k = NULL;
+	struct timespec then[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
+	struct err e = { 0 };
+	struct stat st;
+	u8 *copy;
+	int fd;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/image", dir);
+	snprintf(kept, sizeof(kept), "%s/unpacked", dir);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	assert_int_equal(write(fd, bz.data, bz.len), bz.len);
+	close(fd);
+
+	assert_int_equal(kernel_image_open_kept(path, kept, &e, &k), 0);
+	assert_false(k->out_mapped);
+	copy = malloc(k->seg[0].filesz);
+	memcpy(copy, k->seg[0].data, k->seg[0].filesz);
+	kernel_image_free(k);
+
+	assert_int_equal(kernel_image_open_kept(path, kept, &e, &k), 0);
+	assert_true(k->out_mapped && k->unpacked);
+	assert_memory_equal(k->seg[0].data, copy, k->seg[0].filesz);
+	unlink(kept); /* a guest that runs keeps what it was started from */
+	kernel_image_put_away(k);
+	assert_int_equal(kernel_image_take_out(k, &e), 0);
+	assert_true(k->out_mapped);
+	assert_memory_equal(k->seg[0].data, copy, k->seg[0].filesz);
+	kernel_image_free(k);
+
+	/* Of another file by now. */
+	assert_int_equal(kernel_image_open_kept(path, kept, &e, &k), 0);
+	kernel_image_free(k);
+	assert_int_equal(utimensat(AT_FDCWD, path, then, 0), 0);
+	assert_int_equal(kernel_image_open_kept(path, kept, &e, &k), 0);
+	assert_false(k->out_mapped);
+	kernel_image_free(k);
+	assert_int_equal(stat(kept, &st), 0);
+	assert_int_equal(st.st_mtim.tv_sec, 1);
+
+	/* Shorter than it was; and no ELF file any more, although as old and long. */
+	assert_int_equal(truncate(kept, st.st_size - 1), 0);
+	assert_int_equal(utimensat(AT_FDCWD, kept, then, 0), 0);
+	assert_int_equal(kernel_image_open_kept(path, kept, &e, &k), 0);
+	assert_false(k->out_mapped);
+	kernel_image_free(k);
+	fd = open(kept, O_WRONLY);
+	assert_int_equal(pwrite(fd, damage, sizeof(damage), 0), sizeof(damage));
+	assert_int_equal(futimens(fd, then), 0);
+	close(fd);
+	assert_int_equal(kernel_image_open_kept(path, kept, &e, &k), 0);
+	assert_false(k->out_mapped);
+	assert_memory_equal(k->seg[0].data, copy, k->seg[0].filesz);
+	kernel_image_free(k);
+
+	free(copy);
+	buf_fini(&bz);
+	buf_fini(&packed);
+	buf_fini(&elf);
+	assert_int_equal(path_remove_tree(dir), 0);
+}
+
 static void cached_kernels_parse(void **state)
 {
 	struct kcache_list l = { 0 };
@@ -501,6 +573,7 @@ int main(void)
 		cmocka_unit_test(damaged_is_contained),
 		cmocka_unit_test(files_that_cannot_be_read),
 		cmocka_unit_test(put_away_and_taken_out),
+		cmocka_unit_test(unpacked_is_kept),
 		cmocka_unit_test(cached_kernels_parse),
 	};
 
