@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/hosttime.h"
 #include "base/values.h"
 #include "base/wire.h"
 #include "options.h"
@@ -286,17 +287,9 @@ static void carry(struct exec *x)
 
 /* --- from beginning to end -------------------------------------------------------------------- */
 
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
-
 static int reach(const struct exec_args *a, struct err *e, int *ret_fd)
 {
-	u64 until = now_ns() + a->wait_ns;
+	u64 until = host_ns() + a->wait_ns;
 	struct remote vm;
 	int r = remote_open(a->vm, true, e, &vm);
 
@@ -310,7 +303,7 @@ static int reach(const struct exec_args *a, struct err *e, int *ret_fd)
 			vm.name);
 	while (r == 0) {
 		r = remote_connect(&vm, WIRE_AGENT_PORT, e, ret_fd);
-		if (r != -ECONNREFUSED || now_ns() > until)
+		if (r != -ECONNREFUSED || host_ns() > until)
 			break;
 		nanosleep(&(struct timespec){ .tv_nsec = RETRY_NS }, NULL);
 		r = 0;

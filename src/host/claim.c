@@ -13,6 +13,7 @@
  */
 #include "host/claim.h"
 
+#include "base/hosttime.h"
 #include "host/cpulock.h"
 #include "host/flocks.h"
 
@@ -43,14 +44,6 @@ struct others {
 	unsigned n_pids;
 	pid_t pids[HOLDERS_MAX];
 };
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
 
 static void drop(struct claim *c)
 {
@@ -233,7 +226,7 @@ static int wait_for(const struct claim_cfg *cfg, const char *dir, const struct c
 		    struct claim *c, struct others *o, struct err *e)
 {
 	const struct timespec pause = { .tv_nsec = POLL_NS };
-	u64 end = now_ns() + cfg->wait_ns;
+	u64 end = host_ns() + cfg->wait_ns;
 	char who[512];
 	bool said = false;
 
@@ -243,7 +236,7 @@ static int wait_for(const struct claim_cfg *cfg, const char *dir, const struct c
 		if (r != -EBUSY)
 			return r;
 		name_them(o, who, sizeof(who));
-		if (now_ns() >= end)
+		if (host_ns() >= end)
 			return still_taken(cfg, who, e);
 		if (!said && cfg->waits)
 			cfg->waits(cfg->opaque, who);

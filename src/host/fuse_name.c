@@ -362,10 +362,23 @@ int fuse_do_open(struct freq *q)
 	return put_open(q, q->node, fd, NULL);
 }
 
+/* Replies with node @n of state @st, of which @fd (taken) is open. Takes the reference to @n. */
+static int put_entry_open(struct freq *q, struct fnode *n, const struct statx *st, int fd)
+{
+	struct fuse_entry_out entry;
+	int r;
+
+	fuse_fill_entry(q->f, n, st, &entry);
+	r = put_open(q, n, fd, &entry);
+	if (r < 0)
+		fuse_node_forget(q->f, n->id, 1);
+	fuse_node_put(q->f, n);
+	return r;
+}
+
 /* Replies with the node of @name, of which @fd (taken) is open. */
 static int put_created(struct freq *q, const char *name, bool created, int fd)
 {
-	struct fuse_entry_out entry;
 	struct fnode *n;
 	struct statx st;
 	int r = fuse_node_look(q->f, q->node, name, created, &n, &st);
@@ -374,12 +387,7 @@ static int put_created(struct freq *q, const char *name, bool created, int fd)
 		close(fd);
 		return r;
 	}
-	fuse_fill_entry(q->f, n, &st, &entry);
-	r = put_open(q, n, fd, &entry);
-	if (r < 0)
-		fuse_node_forget(q->f, n->id, 1);
-	fuse_node_put(q->f, n);
-	return r;
+	return put_entry_open(q, n, &st, fd);
 }
 
 /* There was something already: it is opened as OPEN would. */
@@ -446,7 +454,6 @@ int fuse_do_create(struct freq *q)
 /* A file without a name, though LINK may give it one. The name in the request means nothing. */
 int fuse_do_tmpfile(struct freq *q)
 {
-	struct fuse_entry_out entry;
 	struct fuse_create_in in;
 	struct fuse_cred c;
 	struct fnode *n;
@@ -468,10 +475,5 @@ int fuse_do_tmpfile(struct freq *q)
 		close(fd);
 		return r;
 	}
-	fuse_fill_entry(q->f, n, &st, &entry);
-	r = put_open(q, n, fd, &entry);
-	if (r < 0)
-		fuse_node_forget(q->f, n->id, 1);
-	fuse_node_put(q->f, n);
-	return r;
+	return put_entry_open(q, n, &st, fd);
 }

@@ -27,6 +27,8 @@
  */
 #include "host/net.h"
 
+#include "base/hosttime.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -114,14 +116,6 @@ struct user {
 static struct user *user_of(struct net *n)
 {
 	return container_of(n, struct user, n);
-}
-
-static u64 host_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
 }
 
 /* --- frames to the card ----------------------------------------------------------------------- */

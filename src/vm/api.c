@@ -14,6 +14,7 @@
  */
 #include <orrery/orrery.h>
 
+#include "base/hosttime.h"
 #include "vm/api_set.h"
 #include "vm/session.h"
 
@@ -231,18 +232,6 @@ enum orr_state orr_vm_state(orr_vm *vm)
 
 /* --- waiting ---------------------------------------------------------------------------------- */
 
-static struct timespec after_ms(int ms)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += ms / 1000;
-	t.tv_nsec += (long)(ms % 1000) * 1000000;
-	t.tv_sec += t.tv_nsec / 1000000000;
-	t.tv_nsec %= 1000000000;
-	return t;
-}
-
 /* Waits for a change, until @limit (NULL: for ever). False: the time is over. */
 static bool wait_locked(orr_vm *vm, const struct timespec *limit)
 {
@@ -286,7 +275,7 @@ static void give_result(const struct vm_result *v, struct orr_result *ret)
 
 int orr_vm_wait(orr_vm *vm, int timeout_ms, struct orr_result *result)
 {
-	struct timespec limit = after_ms(MAX(timeout_ms, 0));
+	struct timespec limit = host_after((u64)MAX(timeout_ms, 0) * 1000000u);
 	bool over, join = false;
 
 	last = (struct err){ 0 };
@@ -444,7 +433,7 @@ int orr_vm_stats(orr_vm *vm, void (*line)(void *opaque, const char *name, uint64
 int orr_vm_connect(orr_vm *vm, uint32_t port, int timeout_ms)
 {
 	struct call c = { .o = { .op = ORDER_CONNECT, .arg = port } };
-	struct timespec limit = after_ms(MAX(timeout_ms, 0));
+	struct timespec limit = host_after((u64)MAX(timeout_ms, 0) * 1000000u);
 	int pair[2], r;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)

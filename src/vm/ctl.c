@@ -14,6 +14,7 @@
  */
 #include "vm/ctl.h"
 
+#include "base/hosttime.h"
 #include "host/rundir.h"
 #include "host/unixsock.h"
 #include "vm/vsock.h"
@@ -25,7 +26,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define CLIENTS_MAX 256u
@@ -76,14 +76,6 @@ int ctl_check_name(const char *name, struct err *e)
 			       "'-', begins with a letter or digit, and is no number",
 			       name, RUNDIR_NAME_MAX);
 	return 0;
-}
-
-static u64 now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
 }
 
 /* --- requests --------------------------------------------------------------------------------- */
@@ -205,7 +197,7 @@ static bool hello(struct client *c)
 				cfg->name, "vsock", vsock, "agent", vsock && cfg->agent, "state",
 				life_name(life_now(cfg->life)), "engine", cfg->engine, "vcpus",
 				(int)cfg->vcpus, "memory", (json_int_t)cfg->mem, "up_ms",
-				(json_int_t)(now_ms() - ctl->begun_ms), "command",
+				(json_int_t)(host_ms() - ctl->begun_ms), "command",
 				ctl->command[0] ? ctl->command : NULL),
 		      -1);
 }
@@ -483,7 +475,7 @@ int ctl_new(const struct ctl_cfg *cfg, struct err *e, struct ctl **ret)
 		return err_set(e, -ENOMEM, "out of memory");
 	ctl->cfg = *cfg;
 	ctl->gate = session_io_gate(cfg->session);
-	ctl->begun_ms = now_ms();
+	ctl->begun_ms = host_ms();
 	/* Before the sandbox: it reads a file of random bytes, once. */
 	json_object_seed(0);
 	set_command(ctl);

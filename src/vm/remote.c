@@ -9,6 +9,7 @@
  */
 #include "vm/remote.h"
 
+#include "base/hosttime.h"
 #include "host/rundir.h"
 #include "host/unixsock.h"
 #include "vm/ctl.h"
@@ -20,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define FOUND_MAX 1024u
@@ -93,19 +93,11 @@ static int lost(const struct remote *r, int code, struct err *e)
 	return err_sys(e, code, "lost the connection to VM %s", r->name);
 }
 
-static s64 now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (s64)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* 0 when there is something to read. */
 static int wait_answer(const struct remote *r, s64 end)
 {
 	struct pollfd p = { .fd = r->fd, .events = POLLIN };
-	s64 left = end < 0 ? -1 : MAX(end - now_ms(), (s64)0);
+	s64 left = end < 0 ? -1 : MAX(end - (s64)host_ms(), (s64)0);
 	int n = poll(&p, 1, (int)MIN(left, (s64)INT32_MAX));
 
 	return n > 0 || (n < 0 && errno == EINTR) ? 0 : n < 0 ? -errno : -ETIMEDOUT;
@@ -117,7 +109,7 @@ static int wait_answer(const struct remote *r, s64 end)
 static int request(struct remote *r, const char *line, int ms, struct err *e, json_t **ret,
 		   int *ret_fd)
 {
-	s64 end = ms < 0 ? -1 : now_ms() + ms;
+	s64 end = ms < 0 ? -1 : (s64)host_ms() + ms;
 	char *in = malloc(CTL_ANSWER);
 	size_t n = 0;
 	int fd = -1, rc = in ? unixsock_send(r->fd, line, strlen(line), -1) : -ENOMEM;
@@ -427,7 +419,7 @@ int remote_stop(struct remote *r, unsigned timeout_ms, struct err *e)
 	if (rc < 0)
 		return rc;
 	/* It closes the connection when the VM has ended. */
-	end = now_ms() + timeout_ms + ORDER_MS;
+	end = (s64)host_ms() + timeout_ms + ORDER_MS;
 	while ((rc = wait_answer(r, end)) == 0 && read(r->fd, &byte, 1) > 0)
 		;
 	return rc < 0 ? lost(r, rc, e) : 0;

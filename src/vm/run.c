@@ -11,6 +11,7 @@
  */
 #include "vm/run.h"
 
+#include "base/hosttime.h"
 #include "base/symbols.h"
 #include "vm/ctl.h"
 #include "vm/gdb.h"
@@ -26,18 +27,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define TAIL_LINES 24u
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
 
 /* --- how it ended ---------------------------------------------------------------------------- */
 
@@ -487,8 +479,8 @@ static int run_prepared(const struct vm_cfg *cfg, struct prepared *p, u64 begun,
 		goto out;
 	/* Everything is open: from here on the guest decides what happens. */
 	sandbox_enter(sandbox);
-	r->prepare_ns = now_ns() - begun;
-	begun = now_ns();
+	r->prepare_ns = host_ns() - begun;
+	begun = host_ns();
 	if (cfg->attach)
 		cfg->attach(cfg->opaque, s);
 	rc = run_to_end(cfg, p, s, &traces, life, e, &m, &why);
@@ -496,7 +488,7 @@ static int run_prepared(const struct vm_cfg *cfg, struct prepared *p, u64 begun,
 		cfg->attach(cfg->opaque, NULL);
 	if (life_now(life) != LIFE_STOPPING)
 		life_set(life, LIFE_STOPPING);
-	r->run_ns = now_ns() - begun;
+	r->run_ns = host_ns() - begun;
 	session_close(s);
 	term_restore();
 	if (rc < 0)
@@ -529,7 +521,7 @@ int vm_run(const struct vm_cfg *cfg, struct err *e, struct vm_result *ret)
 {
 	struct life own = { .state = LIFE_CREATED }, *life = cfg->life ? cfg->life : &own;
 	struct prepared p = PREPARED_EMPTY;
-	u64 begun = now_ns();
+	u64 begun = host_ns();
 	int r;
 
 	memset(ret, 0, sizeof(*ret));

@@ -13,23 +13,15 @@
  * Kernels before 5.16 have no offset to move: there the TSC goes on during a pause, and the guest is told
  * through kvmclock that it was paused, so that its watchdogs stay quiet.
  */
+#include "base/hosttime.h"
 #include "cpu/kvm/call.h"
 #include "cpu/kvm/kvm_priv.h"
 
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MSR_TSC 0x10u
 #define MSR_TSC_DEADLINE 0x6e0u
-
-static u64 host_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
 
 u64 kvm_now(void *o)
 {

@@ -21,6 +21,7 @@
  * The obvious other way, stopping and creating threads for each pause, needs no rounds, but a pause
  * would cost a thread creation for each vCPU, and the placement of each would be lost.
  */
+#include "base/hosttime.h"
 #include "base/thread.h"
 #include "cpu/kvm/call.h"
 #include "cpu/kvm/kvm_priv.h"
@@ -80,16 +81,6 @@ void kvm_fail(struct kvm *k, const char *fmt, ...)
 	k->why = ENGINE_FAILED;
 }
 
-static void deadline_after(struct timespec *ts, long ns)
-{
-	clock_gettime(CLOCK_MONOTONIC, ts);
-	ts->tv_nsec += ns;
-	if (ts->tv_nsec >= 1000000000) {
-		ts->tv_nsec -= 1000000000;
-		ts->tv_sec++;
-	}
-}
-
 static void park_all(struct kvm *k)
 {
 	struct timespec again;
@@ -100,7 +91,7 @@ static void park_all(struct kvm *k)
 		for (unsigned i = 0; i < k->cfg.ncpus; i++)
 			if (k->cpu[i].in_round)
 				pthread_kill(k->cpu[i].thread, KVM_KICK_SIGNAL);
-		deadline_after(&again, KICK_AGAIN_NS);
+		again = host_after(KICK_AGAIN_NS);
 		while (k->n_running &&
 		       pthread_cond_timedwait(&k->parked, &k->lock, &again) != ETIMEDOUT)
 			;

@@ -26,6 +26,7 @@
  */
 #include "cpu/soft/soft.h"
 
+#include "base/hosttime.h"
 #include "cpu/soft/soft_priv.h"
 #include "cpu/soft/x86/jit.h"
 #include "cpu/soft/x86/vec.h"
@@ -65,14 +66,6 @@ void rng_seed(struct rng *r, u64 seed)
 		z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
 		r->s[i] = z ^ (z >> 31);
 	}
-}
-
-static u64 host_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
 }
 
 /* --- time --------------------------------------------------------------------------------- */
