@@ -2,19 +2,13 @@
 /*
  * exec.c - the command `orrery exec`: runs a command in a VM that is running already
  *
- * How it works
- * The guest's agent (src/guest/agent.c) listens on a vsock port. We connect, send what to run, and
- * are from then on what the monitor is for the VM's own command: vm/cmdport speaks the protocol,
- * this file carries its bytes between the connection and our standard streams.
- *
- * A guest that still boots has the driver some time before the agent, so a refused connection is
- * tried again for a while.
+ * vm/exec.c does it; here are the options, the way to the VM, and our signals. A guest that still
+ * boots has the driver some time before the agent, so a refused connection is tried again for a
+ * while.
  */
 #include "exec.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,12 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/hosttime.h"
 #include "base/values.h"
 #include "base/wire.h"
 #include "options.h"
-#include "vm/cmdport.h"
+#include "vm/exec.h"
 #include "vm/remote.h"
 #include "vm/run.h"
 #include "vm/term.h"
@@ -66,22 +59,18 @@ static const int passed_on[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGU
 
 struct exec_args {
 	const char *vm, *cwd;
-	const char *env[ENV_MAX];
+	const char *env[ENV_MAX + 2]; /* the first for TERM */
 	unsigned n_env;
 	u64 wait_ns;
 	bool tty, help;
 };
 
-struct exec {
-	const struct exec_args *a;
-	struct cmdport *port;
-	int fd, sig;
-	struct buf wire; /* for the guest */
-	size_t wire_at;
-	bool in_eof;
-	unsigned asked; /* signals that ask to end */
-	int out_err;	/* negative errno: standard output cannot be written */
-	bool lost, no_memory;
+/* Signals, while the command runs. */
+struct signals {
+	sigset_t set;
+	int fd;
+	bool tty;
+	unsigned asked; /* those that ask to end */
 };
 
 static int on_option(void *opaque, int id, const char *v, struct err *e)
@@ -107,7 +96,7 @@ static int on_option(void *opaque, int id, const char *v, struct err *e)
 			return err_set(e, -EINVAL, "--env %.80s: it takes NAME=VALUE", v);
 		if (a->n_env == ENV_MAX)
 			return err_set(e, -E2BIG, "--env: more than %u of them", ENV_MAX);
-		a->env[a->n_env++] = v;
+		a->env[++a->n_env] = v;
 		break;
 	default:
 		a->help = true;
@@ -115,177 +104,37 @@ static int on_option(void *opaque, int id, const char *v, struct err *e)
 	return 0;
 }
 
-/* --- what to run ------------------------------------------------------------------------------ */
-
-static int add(struct buf *b, const char *key, const char *value)
+static bool our_size(unsigned *ret_rows, unsigned *ret_cols)
 {
-	return buf_printf(b, "%s=%s%c", key, value, 0);
+	return term_size((int[]){ STDIN_FILENO, STDOUT_FILENO }, 2, ret_rows, ret_cols);
 }
 
-/* Length and spec, see WIRE_AGENT_PORT. */
-static int request(const struct exec_args *a, char **argv, struct buf *b)
+static void take_signal(void *opaque, struct exec *x)
 {
-	unsigned rows = 0, cols = 0;
-	const char *term = getenv("TERM");
-	int r = buf_add(b, NULL, 4);
-
-	if (r == 0)
-		r = buf_printf(b, "%s%c", WIRE_SPEC_MAGIC, 0);
-	if (r == 0)
-		r = add(b, "exec", argv[0]);
-	for (char **p = argv; r == 0 && *p; p++)
-		r = add(b, "arg", *p);
-	if (r == 0 && a->tty && term && *term)
-		r = buf_printf(b, "env=TERM=%s%c", term, 0);
-	for (unsigned i = 0; r == 0 && i < a->n_env; i++)
-		r = add(b, "env", a->env[i]);
-	if (r == 0 && a->cwd)
-		r = add(b, "cwd", a->cwd);
-	if (r == 0 && a->tty) {
-		term_size((int[]){ STDIN_FILENO, STDOUT_FILENO }, 2, &rows, &cols);
-		r = buf_printf(b, "tty=%ux%u%c", rows, cols, 0);
-	}
-	if (r == 0)
-		wire_put32(b->data, (u32)(b->len - 4));
-	return r;
-}
-
-/* --- carrying --------------------------------------------------------------------------------- */
-
-static void on_out(void *opaque, int fd, const u8 *data, size_t len)
-{
-	struct exec *x = opaque;
-
-	while (len && !(fd == STDOUT_FILENO && x->out_err)) {
-		ssize_t n = write(fd, data, len);
-
-		if (n < 0 && errno == EAGAIN) {
-			poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, -1);
-			continue;
-		}
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			if (fd == STDOUT_FILENO)
-				x->out_err = -errno;
-			return;
-		}
-		data += n;
-		len -= (size_t)n;
-	}
-}
-
-static void on_message(void *opaque, const char *words)
-{
-	struct exec *x = opaque;
-
-	dprintf(STDERR_FILENO, "orrery: guest: %s\n%s", words, x->a->tty ? "\r" : "");
-}
-
-static void on_send(void *opaque, const u8 *data, size_t len)
-{
-	struct exec *x = opaque;
-
-	if (x->wire_at == x->wire.len)
-		x->wire.len = x->wire_at = 0;
-	if (buf_add(&x->wire, data, len) < 0)
-		x->no_memory = true;
-}
-
-static const struct cmdport_ops port_ops = {
-	.out = on_out,
-	.message = on_message,
-	.send = on_send,
-};
-
-static void take_signal(struct exec *x)
-{
+	struct signals *s = opaque;
 	struct signalfd_siginfo si;
 	unsigned rows, cols;
 
-	if (read(x->sig, &si, sizeof(si)) != sizeof(si))
+	if (read(s->fd, &si, sizeof(si)) != sizeof(si))
 		return;
 	if (si.ssi_signo != SIGWINCH) {
-		x->asked += si.ssi_signo == SIGINT || si.ssi_signo == SIGTERM;
-		cmdport_signal(x->port, si.ssi_signo);
-	} else if (x->a->tty &&
-		   term_size((int[]){ STDIN_FILENO, STDOUT_FILENO }, 2, &rows, &cols)) {
-		cmdport_winsize(x->port, rows, cols);
+		s->asked += si.ssi_signo == SIGINT || si.ssi_signo == SIGTERM;
+		exec_signal(x, si.ssi_signo);
+		if (s->asked >= INSIST)
+			exec_cancel(x);
+	} else if (s->tty && our_size(&rows, &cols)) {
+		exec_winsize(x, rows, cols);
 	}
 }
 
-static void take_input(struct exec *x)
+static int open_signals(struct signals *s, struct err *e)
 {
-	u8 buf[32768];
-	size_t room = cmdport_stdin_room(x->port);
-	ssize_t n = read(STDIN_FILENO, buf, MIN(room, sizeof(buf)));
-
-	if (n < 0 && (errno == EINTR || errno == EAGAIN))
-		return;
-	if (n > 0) {
-		cmdport_stdin(x->port, buf, (size_t)n);
-		return;
-	}
-	x->in_eof = true;
-	cmdport_stdin_eof(x->port);
+	sigemptyset(&s->set);
+	for (unsigned i = 0; i < ARRAY_LEN(passed_on); i++)
+		sigaddset(&s->set, passed_on[i]);
+	s->fd = signalfd(-1, &s->set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return s->fd < 0 ? err_sys(e, -errno, "cannot wait for signals") : 0;
 }
-
-static void take_wire(struct exec *x)
-{
-	u8 buf[65536];
-	ssize_t n = read(x->fd, buf, sizeof(buf));
-
-	if (n < 0 && (errno == EINTR || errno == EAGAIN))
-		return;
-	if (n <= 0)
-		x->lost = true;
-	else
-		cmdport_rx(x->port, buf, (size_t)n);
-}
-
-static void give_wire(struct exec *x)
-{
-	ssize_t n = write(x->fd, x->wire.data + x->wire_at, x->wire.len - x->wire_at);
-
-	if (n > 0)
-		x->wire_at += (size_t)n;
-	else if (errno != EINTR && errno != EAGAIN)
-		x->wire_at = x->wire.len; /* what it has said is still to be read */
-}
-
-static bool going_on(const struct exec *x)
-{
-	enum cmdport_state s = cmdport_state(x->port);
-
-	return s != CMDPORT_EXITED && s != CMDPORT_BROKEN && !x->lost && !x->out_err &&
-	       !x->no_memory && x->asked < INSIST;
-}
-
-static void carry(struct exec *x)
-{
-	while (going_on(x)) {
-		bool reads = !x->in_eof && cmdport_stdin_room(x->port);
-		struct pollfd p[] = {
-			{ .fd = x->fd,
-			  .events = (short)(POLLIN | (x->wire_at < x->wire.len ? POLLOUT : 0)) },
-			{ .fd = x->sig, .events = POLLIN },
-			{ .fd = reads ? STDIN_FILENO : -1, .events = POLLIN },
-		};
-
-		if (poll(p, ARRAY_LEN(p), -1) < 0)
-			continue;
-		if (p[0].revents & POLLOUT)
-			give_wire(x);
-		if (p[0].revents & (POLLIN | POLLHUP | POLLERR))
-			take_wire(x);
-		if (p[1].revents)
-			take_signal(x);
-		if (p[2].revents)
-			take_input(x);
-	}
-}
-
-/* --- from beginning to end -------------------------------------------------------------------- */
 
 static int reach(const struct exec_args *a, struct err *e, int *ret_fd)
 {
@@ -312,70 +161,64 @@ static int reach(const struct exec_args *a, struct err *e, int *ret_fd)
 	return r;
 }
 
-static int result(const struct exec *x, char **argv, struct err *e)
+/* What a shell would say of it; @r: of exec_run. */
+static int failed(int r, struct err *e)
 {
-	const struct cmdport_outcome *o = cmdport_outcome(x->port);
-
-	if (o && o->how == CMDPORT_NOT_STARTED)
-		fprintf(stderr, "orrery: the guest could not run %s: %s\n", argv[0], o->words);
-	if (o)
-		return cmdport_status(o);
-	if (x->out_err == -EPIPE)
+	switch (r) {
+	case -ENOENT:
+	case -ENOEXEC:
+		fprintf(stderr, "orrery: %s\n", e->msg);
+		return r == -ENOENT ? 127 : 126;
+	case -EPIPE: /* as a program that writes to a pipe without a reader: silently */
 		return 128 + SIGPIPE;
-	if (x->out_err)
-		return err_sys(e, x->out_err, "cannot write to standard output");
-	if (x->asked >= INSIST)
+	case -ECANCELED:
 		return 128 + SIGINT;
-	if (x->no_memory)
-		return err_set(e, -ENOMEM, "out of memory");
-	if (cmdport_state(x->port) == CMDPORT_BROKEN)
-		return err_set(e, -EPROTO, "the guest's agent broke the protocol (%s)",
-			       cmdport_fault(x->port));
-	return err_set(e, -ECONNRESET,
-		       "the connection to the guest ended before the command's status was known");
+	default:
+		return r;
+	}
 }
 
-static int run(const struct exec_args *a, char **argv, struct err *e)
+static int run(struct exec_args *a, char **argv, struct err *e)
 {
-	struct exec x = { .a = a, .fd = -1, .sig = -1 };
-	sigset_t set;
-	int r = request(a, argv, &x.wire);
+	struct signals sig = { .fd = -1, .tty = a->tty };
+	struct exec_cfg cfg = { .argv = (const char *const *)argv,
+				.cwd = a->cwd,
+				.tty = a->tty,
+				.in_fd = STDIN_FILENO,
+				.out_fd = STDOUT_FILENO,
+				.err_fd = STDERR_FILENO,
+				.wake = take_signal,
+				.opaque = &sig };
+	char term[128];
+	struct exec *x = NULL;
+	int fd = -1, status = 0, r;
 
+	/* Before what the user says. */
+	snprintf(term, sizeof(term), "TERM=%s", getenv("TERM") ? getenv("TERM") : "");
+	a->env[0] = term;
+	cfg.env = a->env + (a->tty && term[strlen("TERM=")] ? 0 : 1);
+	if (a->tty)
+		our_size(&cfg.rows, &cfg.cols);
+	r = open_signals(&sig, e);
+	cfg.wake_fd = sig.fd;
 	if (r == 0)
-		r = cmdport_new(&port_ops, &x, &x.port);
-	if (r < 0)
-		err_sys(e, r, "cannot prepare the request");
-	else if (x.wire.len > WIRE_SPEC_MAX)
-		r = err_set(e, -E2BIG, "the command has more than %u bytes", WIRE_SPEC_MAX);
+		r = exec_new(&cfg, e, &x);
 	if (r == 0)
-		r = reach(a, e, &x.fd);
-	if (r < 0)
-		goto out;
-	fcntl(x.fd, F_SETFL, O_RDWR | O_NONBLOCK);
-	signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&set);
-	for (unsigned i = 0; i < ARRAY_LEN(passed_on); i++)
-		sigaddset(&set, passed_on[i]);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	x.sig = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (x.sig < 0) {
-		r = err_sys(e, -errno, "cannot wait for signals");
-		goto out;
-	}
-	if (a->tty && isatty(STDIN_FILENO))
+		r = reach(a, e, &fd);
+	if (r == 0 && a->tty && isatty(STDIN_FILENO))
 		r = term_raw(STDIN_FILENO, e);
 	if (r == 0) {
-		carry(&x);
+		/* Not before: until then they end us. */
+		sigprocmask(SIG_BLOCK, &sig.set, NULL);
+		r = exec_run(x, fd, EXEC_FOREVER, e, &status);
 		term_restore();
-		r = result(&x, argv, e);
+		r = r < 0 ? failed(r, e) : status;
 	}
-out:
-	if (x.fd >= 0)
-		close(x.fd);
-	if (x.sig >= 0)
-		close(x.sig);
-	cmdport_free(x.port);
-	buf_fini(&x.wire);
+	if (fd >= 0)
+		close(fd);
+	if (sig.fd >= 0)
+		close(sig.fd);
+	exec_free(x);
 	return r;
 }
 

@@ -119,6 +119,56 @@ ORR_API int orr_vm_stats(orr_vm *vm, void (*line)(void *opaque, const char *name
  */
 ORR_API int orr_vm_connect(orr_vm *vm, uint32_t port, int timeout_ms);
 
+/* --- a command in a guest that runs already, as `orrery exec` has it --- */
+
+typedef struct orr_exec_run orr_exec_run; /* one that runs, for the time of a call of `wake` */
+
+/* Begin with ORR_EXEC_INIT. All is borrowed until orr_vm_exec returns. */
+struct orr_exec {
+	size_t size; /* of this struct: later versions are longer */
+	/* NULL-terminated. Without a '/' in it the program is looked for in the guest's PATH. */
+	const char *const *argv;
+	const char *const
+		*env;	     /* NAME=VALUE, NULL-terminated, beside the guest's own; may be NULL */
+	const char *cwd;     /* absolute; NULL: that of the VM's own command */
+	int in, out, err;    /* the command's standard streams; -1: none */
+	int tty;	     /* not 0: it gets a terminal, whose output is all @out's */
+	unsigned rows, cols; /* of that; 0: unknown */
+	int timeout_ms;	     /* for all of it; -1: no limit */
+	int wait_ms;	     /* of this, for a guest that still boots */
+	/*
+	 * To reach the command while it runs: whenever @wake_fd (-1: none) is readable, @wake is called
+	 * in the thread of orr_vm_exec. It reads there, and may call the functions below.
+	 */
+	int wake_fd;
+	void (*wake)(void *opaque, orr_exec_run *run);
+	void *opaque;
+};
+
+#define ORR_EXEC_INIT                                                                              \
+	{                                                                                          \
+		.size = sizeof(struct orr_exec), .in = -1, .out = -1, .err = -1, .timeout_ms = -1, \
+		.wait_ms = 10000, .wake_fd = -1                                                    \
+	}
+
+/*
+ * Runs a command of the guest's as root and waits until it has ended. With the option "vsock", and a
+ * guest that has Orrery's init (no "initrd"); any number at once, each in a thread of its own.
+ *
+ * 0 and the exit status in *status (may be NULL), 128 + N if signal N killed it. -ENOENT, -ENOEXEC:
+ * the guest has no such program, or could not execute it; -EINVAL; -E2BIG; -ENOTSUP: a guest without
+ * sockets or agent; -EBADFD: it is paused, or does not run; -ECONNREFUSED or
+ * -ETIMEDOUT: it has not booted within @wait_ms; -ETIMEDOUT: nor ended within @timeout_ms; -ECANCELED:
+ * orr_exec_cancel; -ECONNRESET or -ESHUTDOWN: the VM has ended, or its agent; -EPIPE, ...: what writing
+ * to @out said; -EPROTO: the agent spoke nonsense. A command that still runs then gets SIGHUP.
+ */
+ORR_API int orr_vm_exec(orr_vm *vm, const struct orr_exec *exec, int *status);
+/* Sends signal @sig (1 to 64) to the command's process group. */
+ORR_API void orr_exec_signal(orr_exec_run *run, int sig);
+ORR_API void orr_exec_winsize(orr_exec_run *run, unsigned rows, unsigned cols);
+/* orr_vm_exec returns soon, with -ECANCELED. */
+ORR_API void orr_exec_cancel(orr_exec_run *run);
+
 #ifdef __cplusplus
 }
 #endif

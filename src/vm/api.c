@@ -15,8 +15,11 @@
 #include <orrery/orrery.h>
 
 #include "base/hosttime.h"
+#include "base/wire.h"
 #include "vm/api_set.h"
+#include "vm/exec.h"
 #include "vm/session.h"
+#include "vm/vsock.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -52,6 +55,8 @@ struct orr_vm {
 	struct err err;
 	struct vm_result result;
 };
+
+#define RETRY_NS 20000000u /* between two attempts to reach a guest that boots */
 
 static _Thread_local struct err last;
 
@@ -430,20 +435,140 @@ int orr_vm_stats(orr_vm *vm, void (*line)(void *opaque, const char *name, uint64
 	return r;
 }
 
-int orr_vm_connect(orr_vm *vm, uint32_t port, int timeout_ms)
+static int connect_until(orr_vm *vm, u32 port, const struct timespec *limit)
 {
 	struct call c = { .o = { .op = ORDER_CONNECT, .arg = port } };
-	struct timespec limit = host_after((u64)MAX(timeout_ms, 0) * 1000000u);
 	int pair[2], r;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_sys(&last, -errno, "no socket");
 	c.o.fd = pair[0];
-	r = call(vm, &c, "connect to the guest", timeout_ms < 0 ? NULL : &limit);
+	r = call(vm, &c, "connect to the guest", limit);
 	/* The device has it, unless it did not come so far. */
 	if (c.o.fd >= 0)
 		close(c.o.fd);
 	if (r < 0)
 		close(pair[1]);
 	return r < 0 ? r : pair[1];
+}
+
+int orr_vm_connect(orr_vm *vm, uint32_t port, int timeout_ms)
+{
+	struct timespec limit = host_after((u64)MAX(timeout_ms, 0) * 1000000u);
+
+	return connect_until(vm, port, timeout_ms < 0 ? NULL : &limit);
+}
+
+/* --- a command in the guest ------------------------------------------------------------------- */
+
+/* What is passed on as it is. */
+struct orr_exec_run;
+
+struct wake {
+	void (*fn)(void *opaque, orr_exec_run *run);
+	void *opaque;
+};
+
+static void on_wake(void *opaque, struct exec *x)
+{
+	struct wake *w = opaque;
+
+	w->fn(w->opaque, (orr_exec_run *)x);
+}
+
+void orr_exec_signal(orr_exec_run *run, int sig)
+{
+	exec_signal((struct exec *)run, sig < 0 ? 0 : (unsigned)sig);
+}
+
+void orr_exec_winsize(orr_exec_run *run, unsigned rows, unsigned cols)
+{
+	exec_winsize((struct exec *)run, rows, cols);
+}
+
+void orr_exec_cancel(orr_exec_run *run)
+{
+	exec_cancel((struct exec *)run);
+}
+
+static int check_exec(const struct orr_exec *a)
+{
+	/* A later version's is longer, and begins as this one. */
+	if (a->size < sizeof(*a))
+		return fail(-EINVAL, "struct orr_exec: begin with ORR_EXEC_INIT");
+	if (a->wake_fd >= 0 && !a->wake)
+		return fail(-EINVAL, "struct orr_exec: wake_fd without wake");
+	return 0;
+}
+
+/* A guest that is there, with an agent, or will be. */
+static int has_agent(orr_vm *vm)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	if (!vm->session)
+		r = life_refuse(life_now(&vm->life), "run a command", &last);
+	else if (!vm_has_vsock(&vm->config.devs))
+		r = fail(-ENOTSUP, "the VM was started without vsock");
+	else if (!session_init(vm->session))
+		r = fail(-ENOTSUP, "the guest has an init of its own, or is not Linux: Orrery's "
+				   "agent is not in it");
+	pthread_mutex_unlock(&vm->lock);
+	return r;
+}
+
+/* A connected socket, as soon as the agent listens; until @end. */
+static int reach_agent(orr_vm *vm, u64 end)
+{
+	for (;;) {
+		u64 now = host_ns();
+		struct timespec limit = host_after(end > now ? end - now : 0);
+		int fd = connect_until(vm, WIRE_AGENT_PORT, &limit);
+
+		if (fd != -ECONNREFUSED || host_ns() >= end)
+			return fd;
+		nanosleep(&(struct timespec){ .tv_nsec = RETRY_NS }, NULL);
+	}
+}
+
+int orr_vm_exec(orr_vm *vm, const struct orr_exec *exec, int *status)
+{
+	u64 begun = host_ns(), end = EXEC_FOREVER, reached;
+	struct wake wake = { .fn = exec->wake, .opaque = exec->opaque };
+	struct exec_cfg cfg = { .argv = exec->argv,
+				.env = exec->env,
+				.cwd = exec->cwd,
+				.tty = exec->tty != 0,
+				.rows = exec->rows,
+				.cols = exec->cols,
+				.in_fd = exec->in,
+				.out_fd = exec->out,
+				.err_fd = exec->err,
+				.wake_fd = exec->wake_fd,
+				.wake = on_wake,
+				.opaque = &wake };
+	struct exec *x = NULL;
+	int fd = -1, got = 0, r;
+
+	last = (struct err){ 0 };
+	r = check_exec(exec);
+	if (r == 0)
+		r = exec_new(&cfg, &last, &x);
+	if (r == 0)
+		r = has_agent(vm);
+	if (r == 0) {
+		if (exec->timeout_ms >= 0)
+			end = begun + (u64)exec->timeout_ms * 1000000u;
+		reached = begun + (u64)MAX(exec->wait_ms, 0) * 1000000u;
+		r = fd = reach_agent(vm, MIN(end, reached));
+	}
+	if (r >= 0)
+		r = exec_run(x, fd, end, &last, &got);
+	if (fd >= 0)
+		close(fd);
+	exec_free(x);
+	if (r == 0 && status)
+		*status = got;
+	return r;
 }

@@ -622,6 +622,11 @@ struct gate *session_gate(struct session *s)
 	return s->gate;
 }
 
+bool session_init(const struct session *s)
+{
+	return s->cfg.init;
+}
+
 enum session_stop session_stopped(const struct session *s)
 {
 	return s->why;

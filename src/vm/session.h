@@ -81,6 +81,8 @@ enum engine_exit session_run(struct session *s, struct machine *m);
  * guest's conversation is forgotten, input that it has read is gone. 0 or -ENOMEM.
  */
 int session_reset(struct session *s);
+/* Whether the guest runs our init, and so its agent. */
+bool session_init(const struct session *s);
 /* Whether the last run was ended by ORDER_RESET. */
 bool session_reset_asked(const struct session *s);
 
