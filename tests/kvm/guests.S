@@ -124,6 +124,13 @@ guest halt
 	jmp 1b
 	end halt
 
+/* The same, for an interrupt that might come. */
+guest wait
+	sti
+1:	hlt
+	jmp 1b
+	end wait
+
 /* Calls a device without end, and halts for nobody. */
 guest storm
 	mov $PORT + 12, %edx

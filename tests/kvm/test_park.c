@@ -21,8 +21,10 @@
 GUEST(spin)
 GUEST(halt)
 GUEST(storm)
+GUEST(wait)
 
 #define CPUS 16u
+#define LOOKED_US 2500000u  /* in which a guest that will never do anything is found */
 #define PARK_NS 5000000000u /* on a loaded machine; what the issue promises is measured in bench */
 
 static void make(struct rig *r, unsigned n)
@@ -175,6 +177,35 @@ static void test_stats_while_idle(void **state)
 	rig_free(&r);
 }
 
+/*
+ * All halted with interrupts off, or never started: nothing will happen any more, and the engine says so, again
+ * if it is asked to go on. One that may be woken, or that runs, makes the difference.
+ */
+static void test_halted_for_good(void **state)
+{
+	struct rig r;
+
+	make(&r, 4);
+	load_halt(&r);
+	rig_start(&r, 2);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(rig_run(&r, NULL, NULL), ENGINE_DEADLOCK);
+	/* A pin that is programmed for NMI wakes whom it is for. */
+	kvm_route(r.kvm, 5, 0xfee00000, 4u << 8);
+	run_for(&r, LOOKED_US);
+	kvm_route(r.kvm, 5, 0xfee00000, 0x30);
+	assert_int_equal(rig_run(&r, NULL, NULL), ENGINE_DEADLOCK);
+	rig_free(&r);
+	make(&r, 2);
+	load_wait(&r);
+	run_for(&r, LOOKED_US);
+	load_spin(&r);
+	rig_start(&r, 0);
+	run_for(&r, LOOKED_US);
+	assert_true(rig_peek(&r, RIG_DATA) > 0);
+	rig_free(&r);
+}
+
 /* Freed without ever having run, and with vCPUs that run nothing. */
 static void test_never_run(void **state)
 {
@@ -191,9 +222,13 @@ static void test_never_run(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_idle),	  cmocka_unit_test(test_busy),
-		cmocka_unit_test(test_storm),	  cmocka_unit_test(test_stats_while_idle),
-		cmocka_unit_test(test_never_run), cmocka_unit_test(test_no_kick_is_lost),
+		cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_storm),
+		cmocka_unit_test(test_stats_while_idle),
+		cmocka_unit_test(test_never_run),
+		cmocka_unit_test(test_no_kick_is_lost),
+		cmocka_unit_test(test_halted_for_good),
 	};
 
 	return rig_has_kvm() ? cmocka_run_group_tests(tests, NULL, NULL) : 0;

@@ -78,6 +78,9 @@ struct kvm {
 	enum engine_exit why;
 	char failure[256];
 	u64 waits_until; /* guest time until which the VM's thread sleeps */
+	u64 look_at,
+		look_ns; /* guest time of the next look for a dead guest, and how long until it was */
+	u64 looked;	 /* kvm_guest_exits at the last one */
 	pthread_t vm_thread;
 
 	pthread_mutex_t lock;
@@ -145,6 +148,10 @@ int kvm_cpuid_set(struct kvm *k, struct err *e);
 int kvm_state_get(struct kvm_vcpu *v, struct err *e);
 int kvm_state_set(struct kvm_vcpu *v, struct err *e);
 
+/* --- x86/halt.c */
+/* Whether no vCPU will ever execute anything again. All are parked, the device lock is held. */
+bool kvm_halted_for_good(const struct kvm *k);
+
 /* --- debug.c */
 int kvm_debug_set(struct kvm *k, const struct engine_debug *d);
 /* Under the device lock: what a vCPU with debug_hit met, as an event. */
@@ -160,6 +167,8 @@ static inline void kvm_count_exit(struct kvm_vcpu *v, u32 reason)
 	/* One writer; whoever asks a running machine for its counters reads. */
 	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED);
 }
+/* How often the guest has wanted something of us: all exits but those that were made to happen. */
+u64 kvm_guest_exits(const struct kvm *k);
 void kvm_stats(struct kvm *k, void (*line)(void *l, const char *name, u64 val), void *l);
 
 #endif

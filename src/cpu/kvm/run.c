@@ -18,6 +18,10 @@
  * A thread parks only when KVM_RUN says EINTR. So an access that a device has answered is completed
  * first (KVM_RUN does this before it looks at immediate_exit), and registers are those behind it.
  *
+ * A guest that has halted for good (x86/halt.c) would keep the VM's thread asleep for ever. So that thread
+ * wakes now and then, and if the guest has not wanted anything meanwhile it parks all vCPUs, looks, and
+ * lets them go on: rarer and rarer, for a guest that only computes should not be disturbed.
+ *
  * The obvious other way, stopping and creating threads for each pause, needs no rounds, but a pause
  * would cost a thread creation for each vCPU, and the placement of each would be lost.
  */
@@ -36,6 +40,8 @@
 #include <unistd.h>
 
 #define KICK_AGAIN_NS 10000000 /* until a kick is repeated */
+#define LOOK_FIRST_NS 2000000000u
+#define LOOK_LAST_NS 32000000000u
 #define EVENTS 32
 #define EXIT_MEMORY_FAULT 39 /* KVM_EXIT_MEMORY_FAULT, Linux 6.8 */
 #define NOTHING_HEALED UINT64_MAX
@@ -259,8 +265,9 @@ void kvm_threads_join(struct kvm *k)
 		return;
 	pthread_mutex_lock(&k->lock);
 	k->quit = true;
-	pthread_cond_broadcast(&k->go);
 	pthread_mutex_unlock(&k->lock);
+	/* All want the lock as soon as they wake. */
+	pthread_cond_broadcast(&k->go);
 	for (unsigned i = 0; i < k->cfg.ncpus; i++)
 		if (k->cpu[i].started)
 			pthread_join(k->cpu[i].thread, NULL);
@@ -287,8 +294,8 @@ static void begin_round(struct kvm *k)
 		/* All are parked; a stop that comes from now on sets it again. */
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	}
-	pthread_cond_broadcast(&k->go);
 	pthread_mutex_unlock(&k->lock);
+	pthread_cond_broadcast(&k->go);
 }
 
 /* Sleeps until guest time @until, a kick, or a notification; takes the notifications. */
@@ -320,6 +327,34 @@ static void sleep_until(struct kvm *k, u64 until)
 	}
 }
 
+/* The time for the next look. Where HLT does not leave the guest there is nothing to be seen. */
+static void look_later(struct kvm *k, u64 ns)
+{
+	k->look_ns = ns;
+	k->look_at = k->cfg.keep_cpus ? GCLOCK_NEVER : kvm_now(k) + ns;
+}
+
+static void look(struct kvm *k)
+{
+	u64 exits = kvm_guest_exits(k);
+	bool stop;
+
+	if (exits != k->looked || k->debug.step >= 0) {
+		k->looked = exits;
+		look_later(k, LOOK_FIRST_NS);
+		return;
+	}
+	park_all(k);
+	pthread_mutex_lock(&k->dev);
+	if (!k->stop && kvm_halted_for_good(k))
+		kvm_stop(k, ENGINE_DEADLOCK);
+	stop = k->stop;
+	pthread_mutex_unlock(&k->dev);
+	if (!stop)
+		begin_round(k);
+	look_later(k, MIN(2 * k->look_ns, (u64)LOOK_LAST_NS));
+}
+
 static void loop(struct kvm *k, void (*poll)(void *opaque), void *opaque)
 {
 	for (;;) {
@@ -334,12 +369,15 @@ static void loop(struct kvm *k, void (*poll)(void *opaque), void *opaque)
 			if (poll)
 				poll(opaque);
 		}
-		next = k->waits_until = gclock_next(&k->clk);
+		next = k->waits_until = MIN(gclock_next(&k->clk), k->look_at);
 		bool stop = k->stop;
 		pthread_mutex_unlock(&k->dev);
 		if (stop)
 			return;
-		sleep_until(k, next);
+		if (kvm_now(k) >= k->look_at)
+			look(k);
+		else
+			sleep_until(k, next);
 	}
 }
 
@@ -383,6 +421,7 @@ enum engine_exit kvm_run_vm(struct kvm *k, void (*poll)(void *opaque), void *opa
 		snprintf(k->failure, sizeof(k->failure), "%.250s", e.msg);
 		return ENGINE_FAILED;
 	}
+	look_later(k, LOOK_FIRST_NS);
 	begin_round(k);
 	loop(k, poll, opaque);
 	park_all(k);

@@ -107,6 +107,17 @@ static void add_vcpu(struct kvm_vcpu *v, struct sums *s)
 	}
 }
 
+u64 kvm_guest_exits(const struct kvm *k)
+{
+	u64 n = 0;
+
+	for (unsigned i = 0; i < k->cfg.ncpus; i++)
+		for (unsigned x = 0; x <= KVM_EXITS; x++)
+			if (x != KVM_EXIT_INTR)
+				n += __atomic_load_n(&k->cpu[i].exits[x], __ATOMIC_RELAXED);
+	return n;
+}
+
 void kvm_stats(struct kvm *k, void (*line)(void *l, const char *name, u64 val), void *l)
 {
 	u64 exits[KVM_EXITS + 1] = { 0 }, all = 0;
