@@ -52,7 +52,7 @@ def setting(scratch):
     run_dir = os.path.join(scratch, "run")
     os.makedirs(run_dir, mode=0o700, exist_ok=True)
     return {"ORRERY_LOCK_DIR": scratch, "XDG_CACHE_HOME": scratch, "XDG_RUNTIME_DIR": run_dir,
-            "ORRERY_ENGINE": "soft"}
+            "ORRERY_ENGINE": os.environ["ORRERY_ENGINE"]}
 
 
 class Guest:

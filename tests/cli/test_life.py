@@ -53,12 +53,12 @@ def stat(v, name):
 def ended(v, status, seconds):
     begun = time.monotonic()
     try:
-        v.p.wait(30)
+        v.p.wait(30 * cli.SLOW)
     except subprocess.TimeoutExpired as why:
         raise cli.Bad("the VM does not end") from why
     took = time.monotonic() - begun
     cli.expect("status of the VM", v.p.returncode, status)
-    if took > seconds:
+    if took > seconds * cli.SLOW:
         raise cli.Bad(f"it ended after {took:.2f} s, not within {seconds}")
 
 
@@ -203,7 +203,7 @@ def end_and_pause(program, scratch):
     code = (b"\xb9" + (20000000).to_bytes(4, "little") + b"\x49\x75\xfd\x66\xba\x00\x06\xb0\x34\xee\xeb\xfe")
     kernel = guest(scratch, code)
     for i in range(int(os.environ.get("SEQUENCES", "12"))):
-        v = Vm(program, scratch, "--kernel", kernel, "--clock", ("virtual", "real")[i % 2],
+        v = Vm(program, scratch, "--kernel", kernel, "--clock", cli.CLOCKS[i % len(cli.CLOCKS)],
                name=f"p{i}", command=None)
         try:
             end = time.monotonic() + 30
@@ -307,7 +307,7 @@ def sequences(program, scratch):
     for i in range(count):
         rng = random.Random(seed * 100000 + i)
         v = Vm(program, scratch, "--kernel", guest(scratch, rng.choice(codes)), "--clock",
-               rng.choice(("real", "virtual")), "--balloon", "400M", name=f"s{i}", command=None)
+               rng.choice(cli.CLOCKS), "--balloon", "400M", name=f"s{i}", command=None)
         reader = threading.Thread(target=v.p.stdout.read)
         reader.start()
         try:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 
-from cli import Bad, run
+from cli import SLOW, Bad, run
 
 
 def raise_limit(n):
@@ -35,7 +35,7 @@ class Vm:
         self.p = subprocess.Popen([orrery, "run", "--name", name, *args, *words],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
                                   env={**os.environ, **self.env})
-        end = time.monotonic() + 60
+        end = time.monotonic() + 60 * SLOW
         while not self.listens() or self.begins():
             if self.p.poll() is not None or time.monotonic() > end:
                 self.close()
@@ -85,7 +85,7 @@ class Vm:
 
     def dial(self, port, seconds=60):
         """A connected socket; a guest that is not ready is tried again."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * SLOW
         while True:
             got, fd = self.ask({"op": "connect", "port": port})
             if fd is not None:
@@ -96,7 +96,7 @@ class Vm:
 
     def end(self, seconds=60):
         """Ends the command. Its status, and what it wrote."""
-        out = self.p.communicate(timeout=seconds)[0]
+        out = self.p.communicate(timeout=seconds * SLOW)[0]
         return self.p.returncode, out
 
     def close(self):

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from kernel import CLOUD_6_1, CLOUD_6_12, boot, expect, expect_in, kernel, main
-from cli import Bad, run
+from cli import SLOW, Bad, run
 
 MIB = 1 << 20
 
@@ -59,7 +59,7 @@ def stand_still(pid):
 def steps(orrery, package, balloon):
     """Runs STEPS; returns the monitor's resident bytes at each, and what it said."""
     args = [orrery, "run", "--kernel", kernel(orrery, package), "--mem", "512M", "--balloon", balloon,
-            "--stats", "--timeout", "200", "--", "sh", "-c", STEPS]
+            "--stats", "--timeout", str(int(200 * SLOW)), "--", "sh", "-c", STEPS]
     at, last = {}, b""
     with subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as p:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 
 from kernel import CLOUD_6_1, CLOUD_6_12, Skip, boot, expect, expect_in, kernel, kernels, main
-from cli import run
+from cli import SLOW, run
 
 BLOCK = 4096
 
@@ -367,12 +367,12 @@ def shrinks(orrery, scratch):
             "2>/dev/null; do :; done; echo failed; dd if=/dev/zero of=/dev/vda bs=4k seek=8000 count=1 "
             "oflag=direct 2>/dev/null || echo failed")
     p = subprocess.Popen([orrery, "run", "--kernel", kernel(orrery, CLOUD_6_12), "--clock", "real",
-                          "--timeout", "100", "--disk", disk, "--", *sh(text)],
+                          "--timeout", str(int(100 * SLOW)), "--disk", disk, "--", *sh(text)],
                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         expect("first line", p.stdout.readline(), b"ready\n")
         os.truncate(disk, 4 << 20)
-        out, err = p.communicate(timeout=120)
+        out, err = p.communicate(timeout=120 * SLOW)
     finally:
         p.kill()
     expect("guest", out, b"failed\nfailed\n")
@@ -390,7 +390,7 @@ def refused(orrery, scratch):
         ("/dev/null", "neither"), ("size=0", "some"), ("size=1000", "did you mean"),
         (good + ",rw", "rw is unknown"), (good + ",ro,cow", "exclude"), (good + ",size=1M", "size="),
         ("", "size=SIZE"), ("ro", "size=SIZE"), (good + ",", "nothing"), (good + ",ro=1", "no value"),
-        (good + ",fs", "a value"), (good + ",fs=ntfs", "ntfs"), (good + ",mount=/x", "file system"),
+        (good + ",fs", "a value"), ("file", "./file"), (good + ",fs=ntfs", "ntfs"), (good + ",mount=/x", "file system"),
         (good + ",fs=ext4,mount=x", "absolute"), (good + ",fs=ext4,mount=/x,nomount", "exclude"),
         (good + ",name=a/b", "letters"), (good + ",serial=" + "x" * 21, "20"),
         (good + ",queues=0", "from 1 to 64"), (good + ",iops=0", "from 1"),

@@ -16,6 +16,7 @@ import subprocess
 import time
 
 from kernel import CLOUD_6_1, CLOUD_6_12, Bad, Skip, expect, expect_in, kernel, main, run
+from cli import SLOW
 
 WANTED = ("start_kernel", "do_sys_openat2", "jiffies", "linux_banner", "linux_proc_banner", "panic",
           "_text", "_end", "_etext")
@@ -29,8 +30,8 @@ def need_gdb():
 
 
 def symbols(orrery, release):
-    got = run(orrery, "run", "--engine", "soft", "--kernel", release, "--append", "nokaslr", "--",
-              "cat", "/proc/kallsyms")
+    got = run(orrery, "run", "--kernel", release, "--append", "nokaslr", "--",
+              "grep", "-E", f" ({'|'.join(WANTED)})$", "/proc/kallsyms")
     expect("status", got.status, 0, got)
     found = {}
     for line in got.out.decode().splitlines():
@@ -84,7 +85,7 @@ class Debugged:
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def gdb(self, *commands, file=None):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * SLOW
         while not os.path.exists(self.path):
             if time.monotonic() > deadline or self.p.poll() is not None:
                 raise Bad("the socket did not appear")
@@ -95,12 +96,12 @@ class Debugged:
         args += ["-ex", f"target remote {self.path}"]
         for c in commands:
             args += ["-ex", c]
-        got = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, timeout=200,
+        got = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, timeout=200 * SLOW,
                              check=False, env={**os.environ, "LC_ALL": "C"})
         return got.stdout.decode() + got.stderr.decode()
 
     def end(self):
-        out, err = self.p.communicate(timeout=200)
+        out, err = self.p.communicate(timeout=200 * SLOW)
         return self.p.returncode, out.decode(), err.decode()
 
 

@@ -135,7 +135,7 @@ def guest_resets(program, scratch):
 def stop_command(program, scratch):
     """The command gets SIGTERM, has its time, and its status is the VM's; its disks are synced."""
     script = "trap 'echo bye; sync; exit 7' TERM; echo up; while :; do sleep 0.1; done"
-    for clock in ("virtual", "real"):
+    for clock in cli.CLOCKS:
         with vm(program, scratch, "--clock", clock, command=("sh", "-c", script)) as v:
             cli.expect("up", v.p.stdout.readline(), b"up\n")
             orrery(v, "stop", "--timeout", "60")
@@ -171,6 +171,8 @@ def stop_console(program, scratch):
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
+echo begins
+test -e /late && /bin/busybox sleep 1.5
 /bin/busybox insmod /button.ko
 /bin/busybox insmod /evdev.ko
 echo listening
@@ -181,14 +183,19 @@ echo pressed
 
 
 def power_button(program, scratch):
-    """A guest without our init finds its ACPI power button pressed."""
+    """A guest without our init finds its ACPI power button pressed, be it before it has a driver for it."""
+    press_button(program, scratch, b"listening", ())
+    press_button(program, scratch, b"begins", [("late", 0o100644, b"")])
+
+
+def press_button(program, scratch, when, more):
     cache = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "orrery/kernels")
     found = sorted(glob.glob(os.path.join(cache, "6.1.*cloud*")))
     busybox = shutil.which("busybox")
     if not found or not busybox:
         raise cli.Skip("no 6.1 cloud kernel is cached, or there is no busybox; "
                        "`orrery kernel fetch linux-image-cloud-amd64` gets a kernel")
-    entries = [("bin", 0o40755, b""), ("dev", 0o40755, b""), ("init", 0o100755, INIT.encode())]
+    entries = [("bin", 0o40755, b""), ("dev", 0o40755, b""), ("init", 0o100755, INIT.encode()), *more]
     with open(busybox, "rb") as f:
         entries.append(("bin/busybox", 0o100755, f.read()))
     for name in ("button", "evdev"):
@@ -203,12 +210,11 @@ def power_button(program, scratch):
     with vm(program, scratch, "--kernel", os.path.basename(found[-1]), "--initrd", initrd, "--clock",
             "real", command=None) as v:
         seen = b""
-        while b"listening" not in seen:
+        while when not in seen:
             part = os.read(v.p.stdout.fileno(), 4096)
             if not part:
-                raise cli.Bad(f"no listener: {seen[-500:]!r}")
+                raise cli.Bad(f"never {when}: {seen[-500:]!r}")
             seen += part
-        time.sleep(0.5)
         orrery(v, "stop", "--timeout", "30")
         status, out = v.end()
         cli.expect_in("the console", b"pressed", out)
@@ -262,7 +268,7 @@ def one_sequence(program, scratch, rng, name):
     """Random requests while the command writes without end: every line of it arrives, in order."""
     count = "i=0; trap 'echo end $i; exit 0' TERM; while :; do echo $i; i=$((i+1)); done"
     v = Vm(program, scratch, "--vsock", "--balloon", "500M", "--mem", "512M", "--cpus", rng.choice("12"),
-           "--clock", rng.choice(("virtual", "real")), name=name, command=("sh", "-c", count))
+           "--clock", rng.choice(cli.CLOCKS), name=name, command=("sh", "-c", count))
     no_input(v)
     out = []
     reader = threading.Thread(target=lambda: out.append(v.p.stdout.read()))
@@ -285,7 +291,7 @@ def one_sequence(program, scratch, rng, name):
             else:
                 orrery(v, "stats")
         orrery(v, "stop", "--timeout", "60")
-        v.p.wait(60)
+        v.p.wait(60 * cli.SLOW)
         reader.join()
         lines = out[0].decode().splitlines()
         # It may have been asked before it had set its trap.

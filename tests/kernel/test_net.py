@@ -20,7 +20,7 @@ import threading
 import time
 
 from kernel import CLOUD_6_1, CLOUD_6_12, Bad, Skip, boot, expect, expect_in, kernel, main
-from cli import run
+from cli import SLOW, run
 
 BLOB = 8 << 20
 
@@ -135,18 +135,18 @@ def forward(orrery, scratch):
         $NETECHO udp 99 &
         echo ready; while [ ! -e /tmp/done ]; do sleep 1; done"""
     guest = start(orrery, CLOUD_6_12, "--net", f"user,hostfwd=tcp:{tcp}-:80,hostfwd=udp:{udp}-:99",
-                  "--timeout", "100", "--include", program, command=["sh", "-c", script])
+                  "--timeout", str(int(100 * SLOW)), "--include", program, command=["sh", "-c", script])
     try:
         await_line(guest, b"ready")
         for _ in range(3):
-            c = http.client.HTTPConnection("127.0.0.1", tcp, timeout=60)
+            c = http.client.HTTPConnection("127.0.0.1", tcp, timeout=60 * SLOW)
             c.request("GET", "/sum")
             want = c.getresponse().read().split()[0].decode()
-            c = http.client.HTTPConnection("127.0.0.1", tcp, timeout=60)
+            c = http.client.HTTPConnection("127.0.0.1", tcp, timeout=60 * SLOW)
             c.request("GET", "/blob")
             expect("sum of the file that the guest served", md5(c.getresponse().read()), want)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.settimeout(30)
+            s.settimeout(30 * SLOW)
             for size in 20, 1472, 9000, 60000:
                 data = os.urandom(size)
                 s.sendto(data, ("127.0.0.1", udp))

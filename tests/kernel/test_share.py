@@ -16,7 +16,7 @@ import subprocess
 import time
 
 from kernel import CLOUD_6_1, CLOUD_6_12, Skip, boot, expect, expect_in, kernel, main
-from cli import run
+from cli import SLOW, run
 
 # A project as they are: directories with makefiles of their own, a library in each, headers that
 # others include, dependencies found by the compiler.
@@ -316,11 +316,11 @@ def cut(orrery, scratch):
         f.write(b"x" * (4 << 20))
     guest = subprocess.Popen(
         [orrery, "run", "--kernel", kernel(orrery, CLOUD_6_12), "--clock", "real", "--timeout",
-         "100", "--share", share + ":t,dax,cache=on", "--share", scratch + ":go", "--", "sh", "-c",
+         str(int(100 * SLOW)), "--share", share + ":t,dax,cache=on", "--share", scratch + ":go", "--", "sh", "-c",
          "cd /mnt/t; wc -c <f; cat f >/dev/null; echo up >/mnt/go/up;"
          "until [ -e /mnt/go/go ]; do sleep 0.1; done; tr -d '\\0' <f | wc -c"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 60 * SLOW
     while not os.path.exists(os.path.join(scratch, "up")) and guest.poll() is None:
         if time.monotonic() > end:
             guest.kill()
@@ -328,7 +328,7 @@ def cut(orrery, scratch):
     os.truncate(os.path.join(share, "f"), 4096)
     with open(os.path.join(scratch, "go"), "w", encoding="utf-8"):
         pass
-    out, err = guest.communicate(timeout=100)
+    out, err = guest.communicate(timeout=100 * SLOW)
     expect("status", guest.returncode, 0, None)
     expect("size before, bytes that are not zero after", out.split(), [b"4194304", b"4096"])
     expect("words", err, b"")
@@ -370,13 +370,13 @@ def live(orrery, scratch):
     share = fresh(scratch, "live")
     guest = subprocess.Popen(
         [orrery, "run", "--kernel", kernel(orrery, CLOUD_6_12), "--clock", "real", "--timeout",
-         "100", "--share", share + ":t", "--include", "flock", "--", "sh", "-c",
+         str(int(100 * SLOW)), "--share", share + ":t", "--include", "flock", "--", "sh", "-c",
          "cd /mnt/t; echo up >up; until grep -q second file 2>/dev/null; do sleep 0.1; done; cat file;"
          "flock lock sh -c 'echo held >held; until [ -e go ]; do sleep 0.1; done'; echo done"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def wait_for(name):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 60 * SLOW
         while not os.path.exists(os.path.join(share, name)):
             if time.monotonic() > end or guest.poll() is not None:
                 guest.kill()
@@ -393,7 +393,7 @@ def live(orrery, scratch):
     busy = subprocess.run(["flock", "-n", os.path.join(share, "lock"), "true"], check=False)
     with open(os.path.join(share, "go"), "w", encoding="utf-8"):
         pass
-    out, err = guest.communicate(timeout=60)
+    out, err = guest.communicate(timeout=60 * SLOW)
     expect("output", out, b"first\nsecond\ndone\n", err)
     expect("status of flock on the host meanwhile", busy.returncode, 1)
 

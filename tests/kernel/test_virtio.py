@@ -8,7 +8,7 @@ The entropy device stands for all: what is tested here is what they share.
 """
 
 from kernel import (CLOUD_6_1, CLOUD_6_12, PLAIN_6_12, boot, expect, expect_in, kernel, main)
-from cli import run
+from cli import CLOCKS, run
 
 # Uses the device, takes its driver away and gives it back (a reset with a request under way), and
 # loads the interrupt handler again.
@@ -31,7 +31,7 @@ USE = r"""
 
 
 def found(orrery, package):
-    for clock in "virtual", "real":
+    for clock in CLOCKS:
         got = boot(orrery, package, "--rng", "--clock", clock, command=["sh", "-c", USE])
         lines = got.out.decode().split("\n")
         expect("source", lines[0], "virtio_rng.0", got)
