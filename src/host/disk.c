@@ -49,12 +49,10 @@ static int lock(const struct disk_cfg *c, int fd, struct err *e)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		return err_set(e, -EBUSY,
-			       "%s: in use as the disk of another VM%s; end that one, or make a "
-			       "copy",
-			       c->opt,
-			       write ? "; ,ro or ,cow share it with readers"
-				     : ", which "
-				       "writes to it");
+			       "%s: in use as the disk of another VM%s, or given twice%s; end that "
+			       "one, or make a copy",
+			       c->opt, write ? "" : ", which writes to it",
+			       write ? "; ,ro or ,cow share it with readers" : "");
 	if (errno == ENOLCK || errno == EOPNOTSUPP || errno == EINVAL)
 		return 0;
 	return err_sys(e, -errno, "%s: cannot be locked", c->opt);

@@ -191,6 +191,9 @@ static int take_piece(struct dev_disk *d, char *piece, const char *val, bool fir
 		return set_word(d, words[i].id, val, e);
 	if (i >= 0 && !words[i].value && !val)
 		return set_word(d, words[i].id, NULL, e);
+	if (i >= 0 && first && !val && words[i].value)
+		return err_set(e, -EINVAL, "%s: %s= takes a value (a file of that name is ./%s)",
+			       d->opt, piece, piece);
 	if (i >= 0)
 		return err_set(e, -EINVAL, "%s: %s takes %s value", d->opt, piece,
 			       words[i].value ? "a" : "no");

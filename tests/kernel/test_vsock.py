@@ -9,6 +9,7 @@ VSOCK names the static program of vsock_main.c, which is the guest's side.
 
 import fcntl
 import os
+import select
 import selectors
 import signal
 import socket
@@ -19,6 +20,7 @@ import threading
 import time
 
 from kernel import CLOUD_6_1, CLOUD_6_12, Bad, Skip, complaints, expect, expect_in, kernel, main, run
+from cli import SLOW
 from terminal import Terminal
 from vsock import raise_limit, vm
 
@@ -84,7 +86,7 @@ def signals(orrery, scratch):
     trap = "trap 'echo got it; exit 9' {}; echo ready; while :; do sleep 0.05; done"
     with vm(orrery, scratch, "--kernel", kernel(orrery, CLOUD_6_12), "--vsock") as v:
         def begin(script):
-            p = subprocess.Popen([orrery, "exec", "--", "sh", "-c", script], stdin=subprocess.PIPE,
+            p = subprocess.Popen([orrery, "exec", "--wait", "100", "--", "sh", "-c", script], stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                  env={**os.environ, **v.env})
             expect("begins", p.stdout.readline(), b"ready\n")
@@ -92,13 +94,13 @@ def signals(orrery, scratch):
         for sig, name in (signal.SIGINT, "INT"), (signal.SIGTERM, "TERM"), (signal.SIGUSR1, "USR1"):
             p = begin(trap.format(name))
             p.send_signal(sig)
-            expect("what the trap says", p.communicate(timeout=60)[0], b"got it\n")
+            expect("what the trap says", p.communicate(timeout=60 * SLOW)[0], b"got it\n")
             expect("its status", p.returncode, 9)
         p = begin("trap '' INT TERM; echo ready; while :; do sleep 0.05; done")
         for _ in range(3):
             p.send_signal(signal.SIGTERM)
             time.sleep(0.2)  # signals of one kind are not counted while one is pending
-        p.communicate(timeout=60)
+        p.communicate(timeout=60 * SLOW)
         expect("status of the client", p.returncode, 128 + signal.SIGINT)
         # Its connection is gone, so the guest's command was hung up; and one that is killed, too.
         p = begin("trap '' INT; echo ready; exec sleep 54321")
@@ -114,7 +116,7 @@ def signals(orrery, scratch):
 def terminal(orrery, scratch):
     with vm(orrery, scratch, "--kernel", kernel(orrery, CLOUD_6_12), "--vsock") as v:
         os.environ.update(v.env)
-        t = Terminal([orrery, "exec", "-t", "--", "sh", "-c",
+        t = Terminal([orrery, "exec", "--wait", "100", "-t", "--", "sh", "-c",
                       "stty size; trap 'stty size' WINCH; echo up; until read x; do :; done; echo \"got $x\"; exit 4"],
                      size=(33, 101))
         t.until(b"33 101\r\n")
@@ -126,10 +128,61 @@ def terminal(orrery, scratch):
         t.until(b"got some words\r\n")
         status, err = t.end()
         expect("status, errors", (status, err), (4, ""))
-        t = Terminal([orrery, "exec", "-t", "--", "sh", "-c", "echo up; sleep 100"], size=(24, 80))
+        t = Terminal([orrery, "exec", "--wait", "100", "-t", "--", "sh", "-c", "echo up; sleep 100"], size=(24, 80))
         t.until(b"up\r\n")
         t.type(b"\x03")
         expect("status after Ctrl-C", t.end()[0], 130)
+
+
+def limit(orrery, scratch, most=256, more=30):
+    """The agent runs 256 commands at once; who comes then waits for one to end, and is not lost."""
+    agent = 997  # WIRE_AGENT_PORT in base/wire.h; a HELLO has its magic behind four bytes
+    if not raise_limit(most + more + 100):
+        raise Skip("too few open files are allowed; ulimit -Hn 2000 would do")
+    with vm(orrery, scratch, "--kernel", kernel(orrery, CLOUD_6_12), "-v", "--vsock", "--mem",
+            "512M") as v:
+        conns = [v.dial(agent) for _ in range(most + more)]
+
+        def greeted(some):
+            for s in some:
+                s.settimeout(60 * SLOW)
+                expect("a greeting", s.recv(100)[4:8], b"ORCP")
+        # It greets whom it serves, before anything is asked for.
+        greeted(conns[:most])
+        waiting = conns[most:]
+        expect("greeted beyond the limit", select.select(waiting, [], [], 0.5)[0], [])
+        for s in conns[:more]:
+            s.close()
+        greeted(waiting)
+        for s in conns[more:]:
+            s.close()
+        expect("a command after that", v.exec("--", "echo", "here").out, b"here\n")
+        expect("complaints of the kernel", complaints(v.said()), [])
+
+
+def private(orrery, scratch):
+    """What a command is given, in its environment, arguments and input, is nowhere in our words."""
+    words = [f"{what}-b7e151628aed2a6a" for what in ("env", "env2", "arg", "in")]
+    with vm(orrery, scratch, "--kernel", kernel(orrery, CLOUD_6_12), "-v", "--stats", "--vsock",
+            "--env", f"A={words[0]}", command=("sh", "-c", "echo up; exec cat >/dev/null")) as v:
+        expect("begins", v.p.stdout.readline(), b"up\n")
+        ran = ["--env", f"B={words[1]}", "--", "sh", "-c", 'echo $A $B $1; cat', "sh", words[2]]
+        got = v.exec(*ran, stdin=words[3].encode())
+        expect("output", got.out.decode().split(), words, got)
+        said = got.err
+        for args in (["--env", f"B={words[1]}", "--", "no-such-program", words[2]],
+                     ["--cwd", "/dev/null/x", "--env", f"B={words[1]}", "--", "echo", words[2]]):
+            got = v.exec(*args, stdin=words[3].encode())
+            expect("status", got.status != 0, True, got)
+            said += got.err
+        said += run(orrery, "ps", env=v.env).out.decode()
+        said += str([v.ask({"op": op})[0] for op in ("hello", "stats")])
+        v.p.stdin.write(words[3].encode())
+        expect("status", v.end()[0], 0)
+        said += v.said()
+    expect_in("what was looked at", "no-such-program", said)
+    expect_in("what was looked at", "guest_s", said)
+    expect("of that", [word for word in words if word in said], [])
 
 
 # --- sockets ----------------------------------------------------------------------------------------
@@ -170,7 +223,7 @@ def connections(orrery, scratch, package):
         thread = threading.Thread(target=answer)
         thread.start()
         got = v.exec("--", "vsock", "ask", "900", "a question")
-        thread.join(60)
+        thread.join(60 * SLOW)
         expect("what the host heard", heard, [b"a question"])
         expect("the guest's output", (got.status, got.out), (0, b"an answer to a question"), got)
         got = v.exec("--", "vsock", "ask", "901", "anybody?")
@@ -292,7 +345,7 @@ def thousand_by_guest(orrery, scratch, n=1000, size=30000):
         with vm(orrery, scratch, "--kernel", kernel(orrery, CLOUD_6_12), *PACKED, "-v",
                 f"--vsock=dir={scratch}",
                 command=(PROGRAM, "many", "call", str(MANY), str(n), str(size))) as v:
-            listener.settimeout(60)
+            listener.settimeout(60 * SLOW)
             carry([Conn(pattern, listener.accept()[0], size) for _ in range(n)])
             status, out = v.end()
             expect("status, output", (status, out),
@@ -329,5 +382,5 @@ def exact(orrery, scratch):
 
 
 if __name__ == "__main__":
-    main([exec_6_1, exec_6_12, signals, terminal, connect_6_1, connect_6_12, thousand_6_1,
+    main([exec_6_1, exec_6_12, signals, terminal, limit, private, connect_6_1, connect_6_12, thousand_6_1,
           thousand_6_12, thousand_by_guest, rebind, exact])
