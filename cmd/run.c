@@ -151,7 +151,8 @@ static const struct option_def options[] = {
 	  "host CPUs of its own for the guest: llcs (default), nobody else on\n"
 	  "their caches; cpus: on the CPUs only. Huge pages, real-time priority",
 	  OPT_PERF },
-	{ "cpu-cap", 0, "N", "at most N of the host's CPUs, which other such runs may share",
+	{ "cpu-cap", 0, "N",
+	  "at most N of the host's CPUs (auto: 30 %), which other such runs may share",
 	  OPT_CPU_CAP },
 	{ "perf-wait", 0, "SEC",
 	  "waits so long for CPUs that others have taken (orrery locks); default:\n"
@@ -361,6 +362,9 @@ static int host_option(struct vm_cfg *c, int id, const char *v, struct err *e)
 	case OPT_PERF_WAIT:
 		return value_seconds("--perf-wait", v, e, &c->perf_wait_ns);
 	case OPT_CPU_CAP:
+		c->cpu_cap = VM_CPU_CAP_AUTO;
+		if (strcmp(v, "auto") == 0)
+			return 0;
 		r = value_u64("--cpu-cap", v, 1, 4096, e, &n);
 		c->cpu_cap = (u32)n;
 		return r;

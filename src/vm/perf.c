@@ -39,9 +39,11 @@
 
 #define PRIO_VCPU 1
 #define PRIO_SERVICE 2
+#define CAP_PERCENT 30u	 /* of the CPUs that may be used: --cpu-cap auto */
 #define PRESENT_REST 20u /* at least a twentieth of free memory is left to the host */
 
 struct perf {
+	const struct perf_host *host;
 	struct host_topo *topo;
 	struct claim *claim;
 	const char *option;
@@ -52,6 +54,7 @@ struct perf {
 	unsigned n_nodes;
 	struct mem_backing backing; /* what has worked, for a machine after a reset */
 	bool has_backing;
+	bool warned;		/* of what KVM lacks: a reset need not repeat it */
 	pthread_attr_t service; /* of threads that serve */
 	bool has_service;
 	/* The calling thread as it was. */
@@ -82,6 +85,27 @@ static void say_waiting(void *opaque, const char *who)
 }
 
 /* --- what is wanted -------------------------------------------------------------------------- */
+
+/*
+ * A budget for whom no number is better than another: three tenths of the host, but as many CPUs as there
+ * are threads that execute vCPUs, if the host has them.
+ */
+static int auto_cap(const struct perf *p, const struct topo *t, struct err *e, u32 *ret)
+{
+	struct cpulist allowed;
+	u32 n;
+	int r = 0;
+
+	if (p->host->allowed)
+		allowed = *p->host->allowed;
+	else
+		r = cpulist_allowed(&allowed);
+	if (r < 0)
+		return err_sys(e, r, "%s: cannot learn which CPUs may be used", p->option);
+	n = cpulist_count(&allowed);
+	*ret = MAX((n * CAP_PERCENT + 99) / 100, MIN(p->kvm ? topo_cpus(t) : 1, n));
+	return 0;
+}
 
 static struct place_want wanted(const struct vm_cfg *cfg, const struct topo *t, struct perf *p)
 {
@@ -121,12 +145,12 @@ static void set_nodes(struct perf *p, const struct topo *t)
 
 /* --- threads --------------------------------------------------------------------------------- */
 
-static int confine_to(int cpu)
+static int confine_to(const struct perf *p, int cpu)
 {
 	struct cpulist l = { 0 };
 
 	cpulist_add(&l, (unsigned)cpu);
-	return cpulist_confine(&l);
+	return p->host->confine(&l);
 }
 
 static int set_fifo(int prio)
@@ -173,14 +197,14 @@ static int move_here(struct perf *p, struct err *e)
 		r = -errno;
 	if (r == 0) {
 		p->moved = true;
-		r = pl->mode == PLACE_CAP ? cpulist_confine(&pl->cpus)
-					  : confine_to(p->kvm ? pl->service : pl->cpu[0]);
+		r = pl->mode == PLACE_CAP ? p->host->confine(&pl->cpus)
+					  : confine_to(p, p->kvm ? pl->service : pl->cpu[0]);
 	}
 	if (r < 0)
 		return err_sys(e, r, "%s: cannot move to the CPUs chosen", p->option);
 	if (pl->mode == PLACE_CAP)
 		return 0;
-	p->fifo = set_fifo(p->kvm ? PRIO_SERVICE : PRIO_VCPU) == 0;
+	p->fifo = p->host->fifo(p->kvm ? PRIO_SERVICE : PRIO_VCPU) == 0;
 	if (!p->fifo)
 		warn(p, "no real-time priority, so other programs may interrupt vCPUs; it takes "
 			"CAP_SYS_NICE, or a limit of RLIMIT_RTPRIO");
@@ -195,10 +219,19 @@ int perf_vcpu_thread(void *perf, unsigned cpu)
 
 	if (pl->mode == PLACE_CAP || cpu >= pl->n)
 		return 0;
-	r = confine_to(pl->cpu[cpu]);
+	r = confine_to(p, pl->cpu[cpu]);
 	if (r == 0 && p->fifo)
-		r = set_fifo(PRIO_VCPU);
+		r = p->host->fifo(PRIO_VCPU);
 	return r;
+}
+
+void perf_warn(void *perf, const char *words)
+{
+	struct perf *p = perf;
+
+	if (!p->warned)
+		warn(p, "%s", words);
+	p->warned = true;
 }
 
 bool perf_owns_cpus(const struct perf *p)
@@ -233,7 +266,7 @@ static struct mem_backing without_pool(const struct perf *p, u64 size)
 	char info[4096];
 	u64 avail;
 
-	hostfile_text(info, sizeof(info), "", "/proc/meminfo");
+	hostfile_text(info, sizeof(info), p->host->root, "/proc/meminfo");
 	avail = hostfile_field(info, "MemAvailable", 0) << 10;
 	b.present = size + avail / PRESENT_REST <= avail;
 	return b;
@@ -254,14 +287,14 @@ int perf_back_mem(struct perf *p, struct mem *m, struct err *e)
 				  .strict = true };
 	if (p->has_backing)
 		b = p->backing; /* the sandbox no longer lets us look for another */
-	r = mem_back(m, &b, &why);
+	r = p->host->back(m, &b, &why);
 	if (r < 0 && r != -ENOTRECOVERABLE && !p->has_backing) {
 		warn(p, "no huge pages for guest memory, which takes %llu of 2 MiB: %s",
 		     (unsigned long long)mem_back_huge_pages(mem_region_get(m, 0),
 							     mem_region_count(m)),
 		     why.msg);
 		b = without_pool(p, mem_size(m));
-		r = mem_back(m, &b, &why);
+		r = p->host->back(m, &b, &why);
 	}
 	if (r == -ENOTRECOVERABLE)
 		return err_set(e, r, "%s: %s", p->option, why.msg);
@@ -295,7 +328,7 @@ static void warn_host(const struct perf *p, u32 vcpus)
 	char text[8192], clock[HOST_CLOCK_MAX];
 	u64 running;
 
-	if (hostfile_text(text, sizeof(text), "", "/proc/loadavg") > 0) {
+	if (hostfile_text(text, sizeof(text), p->host->root, "/proc/loadavg") > 0) {
 		const char *four = text;
 
 		/* "0.5 0.4 0.3 2/345 678": running (this one too) / all */
@@ -306,7 +339,7 @@ static void warn_host(const struct perf *p, u32 vcpus)
 			warn(p, "%llu other threads are running on this host just now",
 			     (unsigned long long)running - 1);
 	}
-	if (p->kvm && !host_clock_by_tsc("", clock))
+	if (p->kvm && !host_clock_by_tsc(p->host->root, clock))
 		warn(p, "this host's clock source is %s: its time stamp counter is not stable",
 		     clock);
 }
@@ -330,8 +363,18 @@ static void say(const struct perf *p)
 			pl->mode == PLACE_LLCS ? "taken" : "shared");
 }
 
+static const struct perf_host this_host = {
+	.root = "", .confine = cpulist_confine, .fifo = set_fifo, .back = mem_back
+};
+
 int perf_new(const struct vm_cfg *cfg, const struct topo *topo, bool kvm, struct err *e,
 	     struct perf **ret)
+{
+	return perf_new_on(NULL, cfg, topo, kvm, e, ret);
+}
+
+int perf_new_on(const struct perf_host *host, const struct vm_cfg *cfg, const struct topo *topo,
+		bool kvm, struct err *e, struct perf **ret)
 {
 	struct claim_cfg cc = { .wait_ns = cfg->perf_wait_ns, .waits = say_waiting };
 	struct perf *p;
@@ -343,13 +386,19 @@ int perf_new(const struct vm_cfg *cfg, const struct topo *topo, bool kvm, struct
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return err_set(e, -ENOMEM, "out of memory");
+	p->host = host ? host : &this_host;
 	p->option = cfg->perf == VM_PERF_OFF ? "--cpu-cap" : "--perf";
 	p->err_fd = cfg->err_fd;
 	p->kvm = kvm;
-	r = host_topo_read("", e, &p->topo);
+	r = host_topo_read(p->host->root, e, &p->topo);
 	if (r == 0) {
 		cc.topo = p->topo;
+		cc.allowed = p->host->allowed;
 		cc.want = wanted(cfg, topo, p);
+	}
+	if (r == 0 && cfg->cpu_cap == VM_CPU_CAP_AUTO)
+		r = auto_cap(p, topo, e, &cc.want.cap);
+	if (r == 0) {
 		cc.option = p->option;
 		cc.opaque = p;
 		r = claim_new(&cc, e, &p->claim);
@@ -377,7 +426,7 @@ void perf_free(struct perf *p)
 	if (p->moved) {
 		/* Best effort: what is left of this thread's life is the report of how the guest ended. */
 		if (sched_setscheduler(0, p->old_policy, &p->old_param) < 0 ||
-		    cpulist_confine(&p->old_cpus) < 0)
+		    p->host->confine(&p->old_cpus) < 0)
 			errno = 0;
 	}
 	if (p->has_service) {

@@ -33,6 +33,9 @@ enum {
 struct session;
 
 /* All pointers are borrowed. Zero means the default, except where a field says otherwise. */
+/* vm_cfg.cpu_cap: three tenths of the host's CPUs, or as many as there are vCPUs' threads. */
+#define VM_CPU_CAP_AUTO UINT32_MAX
+
 struct vm_cfg {
 	enum vm_engine engine;
 	enum vm_clock clock; /* AUTO: real for an interactive console, else virtual */
@@ -61,7 +64,7 @@ struct vm_cfg {
 	bool virtio_cmdline;	    /* name them on the command line instead of in ACPI */
 
 	enum vm_perf perf;
-	u32 cpu_cap;	  /* at most so many host CPUs; 0: any; not with @perf */
+	u32 cpu_cap;	  /* at most so many host CPUs; 0: any; VM_CPU_CAP_AUTO; not with @perf */
 	u64 perf_wait_ns; /* how long to wait for CPUs that others have */
 
 	const char *name;    /* by which other processes find it (vm/ctl.h); NULL: its number */

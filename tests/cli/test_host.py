@@ -193,6 +193,8 @@ def cap(orrery, scratch):
             got = quick(orrery, scratch, "--perf=cpus")
             expect("status", got.status, 125, got)
     n = len(os.sched_getaffinity(0))
+    with Guest(orrery, scratch, "--cpu-cap", "auto") as guest:
+        expect("CPUs of all threads", {len(c) for c, _ in guest.threads()}, {(3 * n + 9) // 10})
     got = quick(orrery, scratch, "--cpu-cap", str(n + 1))
     expect("status", got.status, 125, got)
     expect_in("both numbers", f"{n + 1} CPUs are wanted, and {n} can be had", got.err, got)
@@ -203,6 +205,7 @@ def refused(orrery, scratch):
             (["--perf=all"], "--perf all"),
             (["--perf", "--cpu-cap", "1"], "exclude each other"),
             (["--cpu-cap", "0"], "--cpu-cap"),
+            (["--cpu-cap", "all"], "--cpu-cap"),
             (["--perf-wait", "1"], "nothing to wait for"),
             (["--perf", "--perf-wait", "0"], "--perf-wait"),
             (["--engine", "kvm", "--mips", "5"], "--mips")):

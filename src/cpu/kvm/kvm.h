@@ -37,7 +37,9 @@ struct kvm_cfg {
 	u64 phys_mask, cr4_allowed, xcr0_allowed;
 	/* On each vCPU's thread before its first instruction, or NULL. A negative errno ends the run. */
 	int (*thread_start)(void *opaque, unsigned cpu);
-	void *thread_opaque;
+	/* Called by kvm_new if something that @keep_cpus asks for cannot be had, or NULL. */
+	void (*warn)(void *opaque, const char *words);
+	void *perf_opaque; /* for both */
 };
 
 /* 0 and *ret (engine_free frees it), or a negative errno with a message. */

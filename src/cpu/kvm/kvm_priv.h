@@ -61,6 +61,7 @@ struct kvm {
 	struct kvm_vcpu *cpu;
 	u32 tsc_khz;
 	bool tsc_offset, memory_fault;
+	bool halts_inside; /* HLT does not leave the guest */
 	struct x86_ops ops;
 
 	/* Guest time: host ns minus @base while it runs, @stood while not. */

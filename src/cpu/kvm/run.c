@@ -222,7 +222,7 @@ static void *vcpu_main(void *opaque)
 
 		/* As late as this, because creating a VM needs what running one does not. */
 		if (!begun && k->cfg.thread_start)
-			r = k->cfg.thread_start(k->cfg.thread_opaque, v->index);
+			r = k->cfg.thread_start(k->cfg.perf_opaque, v->index);
 		if (!begun)
 			thread_begin(THREAD_VCPU);
 		begun = true;
@@ -331,7 +331,7 @@ static void sleep_until(struct kvm *k, u64 until)
 static void look_later(struct kvm *k, u64 ns)
 {
 	k->look_ns = ns;
-	k->look_at = k->cfg.keep_cpus ? GCLOCK_NEVER : kvm_now(k) + ns;
+	k->look_at = k->halts_inside ? GCLOCK_NEVER : kvm_now(k) + ns;
 }
 
 static void look(struct kvm *k)

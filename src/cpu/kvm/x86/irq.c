@@ -60,23 +60,38 @@ static int enable(struct kvm *k, const char *name, u32 cap, u64 arg, struct err 
 	return r < 0 ? err_sys(e, r, "KVM_ENABLE_CAP(%s) failed", name) : 0;
 }
 
+/* Without it the run is worth less, and still something: on some processors KVM refuses for their errata. */
+static void keep_cpus(struct kvm *k)
+{
+	const u64 want = KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE;
+	int can = KVM_CALL(k->sys, KVM_CHECK_EXTENSION, KVM_CAP_X86_DISABLE_EXITS);
+	u64 have = can > 0 ? (u64)can & want : 0;
+
+	if (have &&
+	    enable(k, "KVM_CAP_X86_DISABLE_EXITS", KVM_CAP_X86_DISABLE_EXITS, have, NULL) < 0)
+		have = 0;
+	k->halts_inside = have & KVM_X86_DISABLE_EXITS_HLT;
+	if (have == want || !k->cfg.warn)
+		return;
+	k->cfg.warn(
+		k->cfg.perf_opaque,
+		have & KVM_X86_DISABLE_EXITS_HLT
+			? "this host's KVM does not let PAUSE stay in the guest, so a vCPU that "
+			  "spins leaves its CPU"
+		: have ? "this host's KVM does not let HLT stay in the guest, so a vCPU that idles "
+			 "leaves its CPU"
+		       : "this host's KVM does not let HLT and PAUSE stay in the guest, so a vCPU "
+			 "that idles or spins leaves its CPU");
+}
+
 static int performance(struct kvm *k, struct err *e)
 {
-	int r = 0;
-
-	if (k->cfg.keep_cpus) {
-		int can = KVM_CALL(k->sys, KVM_CHECK_EXTENSION, KVM_CAP_X86_DISABLE_EXITS);
-		u64 want = KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE;
-
-		if (can > 0 && (can & (int)want))
-			r = enable(k, "KVM_CAP_X86_DISABLE_EXITS", KVM_CAP_X86_DISABLE_EXITS,
-				   (u64)can & want, e);
-	}
+	if (k->cfg.keep_cpus)
+		keep_cpus(k);
 	/* Before Linux 5.10 it was for the administrator only. */
-	if (r == 0 && k->cfg.halt_poll_set &&
-	    KVM_CALL(k->sys, KVM_CHECK_EXTENSION, KVM_CAP_HALT_POLL) > 0)
-		r = enable(k, "KVM_CAP_HALT_POLL", KVM_CAP_HALT_POLL, k->cfg.halt_poll_ns, e);
-	return r;
+	if (!k->cfg.halt_poll_set || KVM_CALL(k->sys, KVM_CHECK_EXTENSION, KVM_CAP_HALT_POLL) <= 0)
+		return 0;
+	return enable(k, "KVM_CAP_HALT_POLL", KVM_CAP_HALT_POLL, k->cfg.halt_poll_ns, e);
 }
 
 int kvm_irqchip_new(struct kvm *k, struct err *e)
