@@ -74,8 +74,8 @@ void machine_stop(struct machine *m);
 void machine_pause(struct machine *m);
 void machine_resume(struct machine *m);
 /*
- * On the VM's thread: somebody presses the power button. A guest with a driver for it, and somebody
- * who listens, shuts down; others do not notice.
+ * On the VM's thread: somebody presses the power button, now and each second of guest time for half a minute. A
+ * guest with a driver for it, and somebody who listens, shuts down; others do not notice.
  */
 void machine_power_button(struct machine *m);
 const char *machine_engine(const struct machine *m);  /* its name */
