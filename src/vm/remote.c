@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define FOUND_MAX 1024u
-#define HELLO_MS 1000
+#define HELLO_MS 1000  /* of a list that others are in */
 #define ORDER_MS 10000 /* what needs the VM's thread only */
 #define NEVER_MS -1    /* what needs the guest */
 
@@ -203,11 +203,11 @@ static u64 number(json_t *j, const char *key)
 }
 
 /* @info may be NULL. */
-static int hello(struct remote *r, struct err *e, struct remote_info *info)
+static int hello(struct remote *r, int ms, struct err *e, struct remote_info *info)
 {
 	int vsock, agent;
 	json_t *j;
-	int rc = ask(r, "{\"op\":\"hello\"}\n", HELLO_MS, e, &j);
+	int rc = ask(r, "{\"op\":\"hello\"}\n", ms, e, &j);
 
 	if (rc < 0)
 		return rc;
@@ -260,7 +260,7 @@ static struct remote *only_vsock(struct found *f)
 	struct remote *one = NULL;
 
 	for (unsigned i = 0; i < f->n; i++) {
-		if (hello(&f->vm[i], NULL, NULL) < 0 || !f->vm[i].vsock)
+		if (hello(&f->vm[i], HELLO_MS, NULL, NULL) < 0 || !f->vm[i].vsock)
 			continue;
 		if (one)
 			return NULL;
@@ -297,7 +297,7 @@ int remote_open(const char *which, bool vsock, struct err *e, struct remote *ret
 	if (r >= 0)
 		r = choose(&f, which, vsock, e, &one);
 	if (r >= 0)
-		r = hello(one, e, NULL);
+		r = hello(one, ORDER_MS, e, NULL);
 	if (r >= 0) {
 		*ret = *one;
 		one->fd = -1;
@@ -329,7 +329,7 @@ int remote_list(struct err *e, struct remote_info **ret)
 
 		*in = (struct remote_info){ .pid = f.vm[i].pid };
 		snprintf(in->name, sizeof(in->name), "%s", f.vm[i].name);
-		r = hello(&f.vm[i], NULL, in);
+		r = hello(&f.vm[i], HELLO_MS, NULL, in);
 		/* One that ended while it was asked is no VM any more. */
 		n += r == 0 || r == -ETIMEDOUT;
 	}
