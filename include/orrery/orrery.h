@@ -66,7 +66,10 @@ ORR_API const char *orr_version(void);
 
 /* NULL: out of memory. Nothing of the host is used until it is started. */
 ORR_API orr_vm *orr_vm_new(void);
-/* Ends the VM at once if it runs, waits for that, and frees it. NULL is legal. */
+/*
+ * Ends the VM at once if it runs, waits for that, and frees it; one that was given up (orr_vm_stop)
+ * is freed when its thread comes back. NULL is legal.
+ */
 ORR_API void orr_vm_free(orr_vm *vm);
 /*
  * Why the last function of this thread on @vm failed; "" if none has. Valid until the thread's next
@@ -94,7 +97,7 @@ ORR_API int orr_vm_start(orr_vm *vm);
 ORR_API enum orr_state orr_vm_state(orr_vm *vm);
 /*
  * Waits until the VM has ended, @timeout_ms at most (-1: for ever). 0 and *result (may be NULL);
- * -ETIMEDOUT; or why it failed.
+ * -ETIMEDOUT; -EIO: it was given up (orr_vm_stop); or why it failed.
  */
 ORR_API int orr_vm_wait(orr_vm *vm, int timeout_ms, struct orr_result *result);
 
@@ -105,7 +108,14 @@ ORR_API int orr_vm_resume(orr_vm *vm); /* PAUSED only */
 ORR_API int orr_vm_reset(orr_vm *vm);
 /*
  * Asks the guest to end; after @timeout_ms it is ended. 0: at once. Does not wait (orr_vm_wait does).
- * Legal in every state once it is started; in CREATED -EBADFD.
+ * Legal in every state once it is started; in CREATED -EBADFD. One that is still made ends between
+ * two steps of that, or while it downloads a kernel; what unpacks it, and what fills a disk's
+ * template, is not cut short.
+ *
+ * If the host's file system holds a worker of the VM, or its thread, for five seconds after it should
+ * have ended, it is given up: its state is FAILED, waiting for it and asking for anything is -EIO, and
+ * orr_vm_error says which device's it is. Its threads, memory and descriptors stay in use until the
+ * host lets them go, if ever; the streams of orr_vm_set_streams are not written to any more.
  */
 ORR_API int orr_vm_stop(orr_vm *vm, uint32_t timeout_ms);
 /* How much memory the guest is to keep. With the option "balloon". RUNNING only. */

@@ -23,6 +23,14 @@
 #include <unistd.h>
 
 #define CHILD_OUT_MAX (16u << 20)
+#define CANCEL_MS 50 /* how often a child's end may have been asked for */
+
+static _Thread_local const bool *cancel;
+
+void child_cancel(const bool *flag)
+{
+	cancel = flag;
+}
 
 extern char **environ;
 
@@ -91,7 +99,7 @@ static attr_noreturn void child_exec(char *const argv[], char *const env[], cons
 	_exit(127);
 }
 
-/* Reads from both pipes until both end. */
+/* Reads from both pipes until both end, or -ECANCELED. */
 static int child_drain(int out, int errs, struct buf *o, struct buf *s)
 {
 	struct pollfd p[2] = { { .fd = out, .events = POLLIN }, { .fd = errs, .events = POLLIN } };
@@ -100,7 +108,9 @@ static int child_drain(int out, int errs, struct buf *o, struct buf *s)
 	int r = 0;
 
 	while (p[0].fd >= 0 || p[1].fd >= 0) {
-		if (poll(p, 2, -1) < 0) {
+		if (cancel && __atomic_load_n(cancel, __ATOMIC_ACQUIRE))
+			return -ECANCELED;
+		if (poll(p, 2, cancel ? CANCEL_MS : -1) < 0) {
 			if (errno == EINTR)
 				continue;
 			return -errno;
@@ -165,6 +175,8 @@ int child_run(char *const argv[], const char *cwd, struct buf *out, struct buf *
 	close(pr[1]);
 	po[1] = pe[1] = pr[1] = -1;
 	r = child_drain(po[0], pe[0], out, errs);
+	if (r == -ECANCELED)
+		kill(pid, SIGKILL);
 	do
 		n = read(pr[0], &why, sizeof(why));
 	while (n < 0 && errno == EINTR);

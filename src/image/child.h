@@ -23,4 +23,10 @@ char *child_find(const char *name);
 int child_run(char *const argv[], const char *cwd, struct buf *out, struct buf *errs,
 	      struct err *e);
 
+/*
+ * From now on children of this thread are killed once *@cancel (atomic; NULL: never) is true, and
+ * child_run fails with -ECANCELED.
+ */
+void child_cancel(const bool *cancel);
+
 #endif

@@ -13,16 +13,21 @@
  * one post brings the VM's thread to that list, however many there are. A job that is under way
  * holds the gate: an idle guest waits for it.
  *
+ * Work that the host does not let return can neither be aborted nor waited for. What has begun when
+ * is known for each thread, so that whoever wants to end the VM can find out (vjobs_longest).
+ *
  * States of a job: IDLE (the owner's), TIMED (virtual clock), QUEUED, RUNNING, FINISHED. The last
  * three change under the lock.
  */
 #include "virtio/job.h"
 
+#include "base/hosttime.h"
 #include "base/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,13 +43,20 @@ struct vjobs {
 	struct vjob all; /* ring of those under way, in order of submission */
 	pthread_t worker[VJOB_WORKERS_MAX];
 	struct gate_post post;
+	/* Atomic, of host_ns: since when each worker, and the VM's thread, is at work; 0: it is not. */
+	u64 since[VJOB_WORKERS_MAX + 1];
+	struct vjobs *next_jobs, **prev_jobs; /* in the list of all; under its lock */
 
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t work, settled;
 	struct job_list queued, finished;
-	unsigned running;
+	unsigned running, begun;
 	bool quit;
 };
+
+/* Of the process: whoever looks does not know the devices. */
+static pthread_mutex_t every_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct vjobs *every;
 
 static void list_init(struct job_list *l)
 {
@@ -113,12 +125,20 @@ static void end(struct vjob *j)
 	j->done(j);
 }
 
+/* @thread: a worker's number, or VJOB_WORKERS_MAX. */
+static void do_work(struct vjobs *s, struct vjob *j, unsigned thread)
+{
+	__atomic_store_n(&s->since[thread], host_ns(), __ATOMIC_RELAXED);
+	j->work(j);
+	__atomic_store_n(&s->since[thread], 0, __ATOMIC_RELAXED);
+}
+
 static void on_timer(void *opaque)
 {
 	struct vjob *j = opaque;
 
 	if (j->work)
-		j->work(j);
+		do_work(j->jobs, j, VJOB_WORKERS_MAX);
 	end(j);
 }
 
@@ -128,9 +148,14 @@ static void *worker(void *opaque)
 {
 	struct vjobs *s = opaque;
 	struct vjob *j;
+	char name[VDEV_NAME + 5];
+	unsigned me;
 
+	snprintf(name, sizeof(name), "%s-work", s->env.name[0] ? s->env.name : "device");
+	pthread_setname_np(pthread_self(), name);
 	thread_begin(THREAD_WORKER);
 	pthread_mutex_lock(&s->lock);
+	me = s->begun++;
 	while (!s->quit) {
 		j = list_take(&s->queued);
 		if (!j) {
@@ -140,7 +165,7 @@ static void *worker(void *opaque)
 		j->state = RUNNING;
 		s->running++;
 		pthread_mutex_unlock(&s->lock);
-		j->work(j);
+		do_work(s, j, me);
 		pthread_mutex_lock(&s->lock);
 		j->state = FINISHED;
 		s->running--;
@@ -198,7 +223,7 @@ void vjob_submit(struct vjobs *s, struct vjob *j, u64 latency)
 		start_worker(s);
 	if (!j->work || !s->started) {
 		if (j->work)
-			j->work(j);
+			do_work(s, j, VJOB_WORKERS_MAX);
 		end(j);
 		return;
 	}
@@ -255,6 +280,45 @@ unsigned vjobs_under_way(const struct vjobs *s)
 	return s->under_way;
 }
 
+u64 vjobs_longest(const struct gate *g, char ret_name[VDEV_NAME], bool *ret_worker)
+{
+	u64 now = host_ns(), longest = 0, since;
+
+	pthread_mutex_lock(&every_lock);
+	for (struct vjobs *s = every; s; s = s->next_jobs) {
+		for (unsigned i = 0; s->env.gate == g && i <= VJOB_WORKERS_MAX; i++) {
+			since = __atomic_load_n(&s->since[i], __ATOMIC_RELAXED);
+			if (!since || since >= now || now - since <= longest)
+				continue;
+			longest = now - since;
+			memcpy(ret_name, s->env.name, VDEV_NAME);
+			*ret_worker = i < VJOB_WORKERS_MAX;
+		}
+	}
+	pthread_mutex_unlock(&every_lock);
+	return longest;
+}
+
+static void enlist(struct vjobs *s)
+{
+	pthread_mutex_lock(&every_lock);
+	s->next_jobs = every;
+	s->prev_jobs = &every;
+	if (every)
+		every->prev_jobs = &s->next_jobs;
+	every = s;
+	pthread_mutex_unlock(&every_lock);
+}
+
+static void delist(struct vjobs *s)
+{
+	pthread_mutex_lock(&every_lock);
+	*s->prev_jobs = s->next_jobs;
+	if (s->next_jobs)
+		s->next_jobs->prev_jobs = s->prev_jobs;
+	pthread_mutex_unlock(&every_lock);
+}
+
 int vjobs_new(const struct vdev_env *env, unsigned workers, struct vjobs **ret)
 {
 	struct vjobs *s = calloc(1, sizeof(*s));
@@ -270,6 +334,7 @@ int vjobs_new(const struct vdev_env *env, unsigned workers, struct vjobs **ret)
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->work, NULL);
 	pthread_cond_init(&s->settled, NULL);
+	enlist(s);
 	*ret = s;
 	return 0;
 }
@@ -286,6 +351,7 @@ void vjobs_free(struct vjobs *s)
 	pthread_mutex_unlock(&s->lock);
 	for (unsigned i = 0; i < s->started; i++)
 		pthread_join(s->worker[i], NULL);
+	delist(s);
 	if (s->env.gate)
 		gate_unpost(s->env.gate, &s->post);
 	pthread_cond_destroy(&s->work);

@@ -73,6 +73,13 @@ void vjobs_settle(struct vjobs *s);
 unsigned vjobs_under_way(const struct vjobs *s);
 
 /*
+ * From any thread: how long, in ns, the @work that has been under way for longest has taken so far,
+ * of all devices whose gate is @g; 0: none is. The host's file system may not answer for ever. Whose
+ * it is in @ret: "disk0", and whether a worker does it or the VM's own thread.
+ */
+u64 vjobs_longest(const struct gate *g, char ret_name[VDEV_NAME], bool *ret_worker);
+
+/*
  * A latency model: a request takes @base_ns, and its bytes pass one after the other through a
  * channel of which each occupies @ps_per_byte.
  */

@@ -20,6 +20,7 @@
 #define VDEV_QUEUES_MAX 64u
 #define VDEV_SHM_MAX 4u
 #define VDEV_DEVICES 3u /* entries that vdev_devices fills */
+#define VDEV_NAME 10u	/* "balloon99": with "-work" it is a thread's name */
 
 struct vdev;
 
@@ -32,7 +33,8 @@ struct vdev_shm {
 struct vdev_env {
 	struct mem *mem;
 	struct gclock *clk;
-	struct gate *gate; /* NULL: nothing enters from the host (tests) */
+	struct gate *gate;    /* NULL: nothing enters from the host (tests) */
+	char name[VDEV_NAME]; /* for people, as "disk0"; may be "" */
 	/*
 	 * The virtual clock: what the guest sees must be a function of its own doings. Completions
 	 * come at a guest time from a latency model, random bytes from @seed (virtio/job.h).

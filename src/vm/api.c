@@ -9,6 +9,10 @@
  * mutex, which the VM's thread takes before the session goes. So whoever holds it and finds a session
  * can give an order, and every order that was given is done before the session is freed.
  *
+ * A VM that the host holds (cfg.hung) is given up: whoever waits gets an error, and the handle, the
+ * thread and orders that it has begun stay as they are, since it may come back. Then, if the handle
+ * was freed meanwhile, the thread frees it.
+ *
  * The VM's thread takes no signal that is meant for the process: only those that its own
  * instructions cause.
  */
@@ -48,8 +52,13 @@ struct orr_vm {
 	pthread_cond_t cond;  /* any of it changed, or an order is done */
 	bool started, joined;
 	bool stop_asked; /* before there was a session */
+	bool cancel;	 /* the same, atomic: what is prepared need not be */
 	u64 stop_ns;
-	bool over;		 /* vm_run has returned */
+	bool over;     /* vm_run has returned, or the VM was given up */
+	bool hung;     /* given up: why is in @hung_err */
+	bool returned; /* the thread touches nothing any more */
+	bool orphan;   /* nor does anybody else */
+	struct err hung_err;
 	struct session *session; /* takes orders */
 	int rc;			 /* of vm_run */
 	struct err err;
@@ -105,16 +114,41 @@ static void on_attach(void *opaque, struct session *s)
 	pthread_mutex_unlock(&vm->lock);
 }
 
+static void on_hung(void *opaque, const char *words)
+{
+	orr_vm *vm = opaque;
+
+	pthread_mutex_lock(&vm->lock);
+	err_set(&vm->hung_err, -EIO, "%s", words);
+	vm->hung = vm->over = true;
+	pthread_cond_broadcast(&vm->cond);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+static void release(orr_vm *vm)
+{
+	api_config_fini(&vm->config);
+	pthread_cond_destroy(&vm->cond);
+	pthread_mutex_destroy(&vm->lock);
+	free(vm);
+}
+
 static void *vm_main(void *opaque)
 {
 	orr_vm *vm = opaque;
-	int rc = vm_run(&vm->config.cfg, &vm->err, &vm->result);
+	bool orphan;
+	int rc;
 
+	pthread_setname_np(pthread_self(), "vm");
+	rc = vm_run(&vm->config.cfg, &vm->err, &vm->result);
 	pthread_mutex_lock(&vm->lock);
 	vm->rc = rc;
-	vm->over = true;
+	vm->over = vm->returned = true;
+	orphan = vm->orphan;
 	pthread_cond_broadcast(&vm->cond);
 	pthread_mutex_unlock(&vm->lock);
+	if (orphan)
+		release(vm);
 	return NULL;
 }
 
@@ -131,6 +165,8 @@ orr_vm *orr_vm_new(void)
 	vm->life = (struct life){ .state = LIFE_CREATED, .changed = on_changed, .opaque = vm };
 	vm->config.cfg.life = &vm->life;
 	vm->config.cfg.attach = on_attach;
+	vm->config.cfg.hung = on_hung;
+	vm->config.cfg.cancel = &vm->cancel;
 	vm->config.cfg.opaque = vm;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_condattr_init(&ca);
@@ -140,18 +176,30 @@ orr_vm *orr_vm_new(void)
 	return vm;
 }
 
+/* Waits until the VM's thread is over. True: it may never be, and has the handle now. */
+static bool left_behind(orr_vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	while (!vm->over)
+		pthread_cond_wait(&vm->cond, &vm->lock);
+	vm->orphan = !vm->returned;
+	if (vm->orphan)
+		pthread_detach(vm->thread);
+	pthread_mutex_unlock(&vm->lock);
+	return vm->orphan;
+}
+
 void orr_vm_free(orr_vm *vm)
 {
 	if (!vm)
 		return;
 	if (vm->started && !vm->joined) {
 		orr_vm_stop(vm, 0);
+		if (left_behind(vm))
+			return;
 		pthread_join(vm->thread, NULL);
 	}
-	api_config_fini(&vm->config);
-	pthread_cond_destroy(&vm->cond);
-	pthread_mutex_destroy(&vm->lock);
-	free(vm);
+	release(vm);
 }
 
 static int configurable(orr_vm *vm, const char *what)
@@ -232,7 +280,12 @@ int orr_vm_start(orr_vm *vm)
 
 enum orr_state orr_vm_state(orr_vm *vm)
 {
-	return (enum orr_state)life_now(&vm->life);
+	bool hung;
+
+	pthread_mutex_lock(&vm->lock);
+	hung = vm->hung;
+	pthread_mutex_unlock(&vm->lock);
+	return hung ? ORR_FAILED : (enum orr_state)life_now(&vm->life);
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */
@@ -281,7 +334,7 @@ static void give_result(const struct vm_result *v, struct orr_result *ret)
 int orr_vm_wait(orr_vm *vm, int timeout_ms, struct orr_result *result)
 {
 	struct timespec limit = host_after((u64)MAX(timeout_ms, 0) * 1000000u);
-	bool over, join = false;
+	bool over, hung, join = false;
 
 	last = (struct err){ 0 };
 	if (!vm->started)
@@ -290,9 +343,14 @@ int orr_vm_wait(orr_vm *vm, int timeout_ms, struct orr_result *result)
 	while (!vm->over && wait_locked(vm, timeout_ms < 0 ? NULL : &limit))
 		;
 	over = vm->over;
-	if (over && !vm->joined)
+	hung = vm->hung;
+	if (over && !hung && !vm->joined)
 		join = vm->joined = true;
+	if (hung)
+		last = vm->hung_err;
 	pthread_mutex_unlock(&vm->lock);
+	if (hung)
+		return -EIO;
 	if (!over)
 		return fail(-ETIMEDOUT, "the VM has not ended yet");
 	if (join)
@@ -330,34 +388,62 @@ static void on_done(struct order *o, int r)
 	pthread_mutex_unlock(&vm->lock);
 }
 
-/* Gives the order and waits for it, until @limit (NULL: for ever). */
-static int call(orr_vm *vm, struct call *c, const char *what, const struct timespec *limit)
+/* Until the order is done, or taken back, or will never be. True: it is the caller's again. */
+static bool wait_call_locked(orr_vm *vm, struct call *c, const struct timespec *limit,
+			     bool *ret_late)
 {
-	bool late = false;
+	while (!c->done && !vm->hung) {
+		if (wait_locked(vm, *ret_late ? NULL : limit) || *ret_late)
+			continue;
+		*ret_late = true;
+		/* Without a session it is as good as done. */
+		if (!c->done && vm->session && session_withdraw(vm->session, &c->o))
+			return true;
+	}
+	return c->done || (vm->session && session_withdraw(vm->session, &c->o));
+}
 
+/* Gives the order and waits for it, until @limit (NULL: for ever). */
+static int call(orr_vm *vm, struct call *arg, const char *what, const struct timespec *limit)
+{
+	struct call *c = malloc(sizeof(*c));
+	bool late = false, ours, done;
+	int r;
+
+	if (!c)
+		return fail(-ENOMEM, "out of memory");
 	last = (struct err){ 0 };
+	*c = *arg;
 	c->vm = vm;
 	c->o.done = on_done;
 	pthread_mutex_lock(&vm->lock);
 	if (!vm->session) {
 		pthread_mutex_unlock(&vm->lock);
+		free(c);
 		return life_refuse(life_now(&vm->life), what, &last);
 	}
 	session_give(vm->session, &c->o);
-	while (!c->done) {
-		if (wait_locked(vm, late ? NULL : limit) || late)
-			continue;
-		late = true;
-		/* Without a session it is as good as done. */
-		if (!c->done && vm->session && session_withdraw(vm->session, &c->o))
-			break;
-	}
+	ours = wait_call_locked(vm, c, limit, &late);
+	done = c->done;
+	r = c->r;
+	if (!done && vm->hung)
+		last = vm->hung_err;
 	pthread_mutex_unlock(&vm->lock);
-	if (late && (!c->done || c->r == -ECANCELED))
+	/* What the VM's thread has stays there. */
+	if (!ours) {
+		arg->stat = NULL;
+		arg->o.fd = -1;
+		return -EIO;
+	}
+	*arg = *c;
+	free(c);
+	if (!done && !late)
+		return -EIO;
+	if (late && (!done || r == -ECANCELED))
 		return fail(-ETIMEDOUT, "the guest has not answered");
-	if (c->r < 0)
-		last = c->o.err;
-	return c->r;
+	if (r < 0)
+		last = arg->o.err;
+	return r;
 }
 
 int orr_vm_pause(orr_vm *vm)
@@ -399,6 +485,7 @@ int orr_vm_stop(orr_vm *vm, uint32_t timeout_ms)
 		return life_refuse(life_now(&vm->life), "stop", &last);
 	pthread_mutex_lock(&vm->lock);
 	vm->stop_asked = true;
+	__atomic_store_n(&vm->cancel, true, __ATOMIC_RELEASE);
 	vm->stop_ns = c.o.arg;
 	now = vm->session != NULL;
 	pthread_mutex_unlock(&vm->lock);

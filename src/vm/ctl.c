@@ -4,7 +4,7 @@
  *
  * How it works
  * The protocol is in ctl.h. Everything here runs on the I/O thread, out of a gate of its own, until
- * session_close has ended that thread, and then on the caller's of ctl_free. Nothing waits: a client
+ * session_end has ended that thread, and then on the caller's of ctl_free. Nothing waits: a client
  * that does not read its answers is dropped.
  *
  * A request is *parsed* into an order and what else it needs (struct request), without looking at
@@ -490,6 +490,16 @@ int ctl_new(const struct ctl_cfg *cfg, struct err *e, struct ctl **ret)
 	gate_post(ctl->gate, &ctl->begin);
 	*ret = ctl;
 	return 0;
+}
+
+void ctl_hang_up(struct ctl *c)
+{
+	if (!c)
+		return;
+	for (struct client *k = c->clients; k; k = k->next)
+		shutdown(k->fd, SHUT_RDWR);
+	/* Nobody gets in any more: who tries removes the entry. */
+	shutdown(c->entry.fd, SHUT_RDWR);
 }
 
 void ctl_free(struct ctl *c)

@@ -63,10 +63,15 @@ int ctl_check_name(const char *name, struct err *e);
 /* Makes the entry. 0; -EEXIST: a running VM has the name; or another error; with message. */
 int ctl_new(const struct ctl_cfg *cfg, struct err *e, struct ctl **ret);
 /*
- * Removes the entry. After session_close, and after the machine is freed: that is what clients see as
+ * Removes the entry. After session_end, and after the machine is freed: that is what clients see as
  * the VM's end. NULL is legal.
  */
 void ctl_free(struct ctl *c);
+/*
+ * On the I/O thread: the process ends without ctl_free, and may take long to, by no fault of its own.
+ * Clients see the end of the VM. NULL is legal.
+ */
+void ctl_hang_up(struct ctl *c);
 
 /*
  * One request as a client would send it, for tests of the parser: what the answer begins with is in

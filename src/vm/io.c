@@ -19,11 +19,16 @@
  * The control socket's clients are served on this thread (cfg.serve): they get their answers while
  * the VM is paused, or waits for whoever reads its output.
  *
+ * Whoever asks for the end of a VM may not trust its thread to come to it: the host's file system may
+ * not let it, or a worker that it waits for. So this thread is the last that ends, and says when it
+ * takes too long (cfg.hangs).
+ *
  * Two descriptors wake a waiter: `wake` this thread (room in the ring, or the end), `ended` the
  * engine's thread out of a write that blocks, for instance into a pipe that nobody reads.
  */
 #include "vm/io.h"
 
+#include "base/hosttime.h"
 #include "base/thread.h"
 #include "vm/term.h"
 
@@ -64,6 +69,8 @@ struct io {
 	size_t head, n;
 	bool in_eof, quit;
 	bool watch_ready; /* and the engine has not been there yet: not waited for */
+	bool over;	  /* io_over */
+	u64 ending;	  /* of host_ns: since when there has been a reason to end; 0: none */
 	struct io_events ev;
 };
 
@@ -96,6 +103,12 @@ static void clear(int fd)
 
 	if (read(fd, &count, sizeof(count)) < 0) /* nobody has written: nothing to clear */
 		return;
+}
+
+static void ending_locked(struct io *io)
+{
+	if (!io->ending)
+		io->ending = host_ns();
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */
@@ -146,8 +159,10 @@ static void take_input(struct io *io, size_t room)
 		for (size_t k = 0; k < n; k++)
 			io->ring[(io->head + io->n++) % RING] = two[k];
 	}
-	if (end)
+	if (end) {
 		io->ev.escaped = true;
+		ending_locked(io);
+	}
 	if (help)
 		io->ev.help = true;
 	pthread_mutex_unlock(&io->lock);
@@ -169,6 +184,8 @@ static void take_signal(struct io *io)
 		io->ev.resized = true;
 	else if (!again)
 		io->ev.signal = (int)si.ssi_signo;
+	if (io->ev.signal)
+		ending_locked(io);
 	pthread_mutex_unlock(&io->lock);
 	if (again) { /* the first one did not help: the user means it */
 		term_restore();
@@ -185,23 +202,43 @@ static void take_timer(struct io *io, int fd, bool *flag)
 	clear(fd);
 	pthread_mutex_lock(&io->lock);
 	*flag = true;
+	ending_locked(io);
 	pthread_mutex_unlock(&io->lock);
 	notify(io->ended);
 	io->cfg.kick(io->cfg.opaque);
 }
 
+/* How long poll(2) may wait: the VM's end may be overdue, from some time on each second. */
+static int hang_ms(struct io *io, u64 ending, u64 *next)
+{
+	u64 now = host_ns();
+
+	if (!ending || !io->cfg.hangs)
+		return -1;
+	if (!*next)
+		*next = ending + IO_HANG_NS;
+	if (now >= *next) {
+		io->cfg.hangs(io->cfg.opaque, now - ending);
+		*next = now + 1000000000u;
+	}
+	return (int)((*next - now) / 1000000u) + 1;
+}
+
 static void *io_main(void *opaque)
 {
 	struct io *io = opaque;
+	u64 hang_at = 0;
 
+	pthread_setname_np(pthread_self(), "io");
 	thread_begin(THREAD_IO);
 	sem_post(&io->begun);
 	for (;;) {
 		pthread_mutex_lock(&io->lock);
 		bool quit = io->quit;
-		bool reads = io->cfg.in_fd >= 0 && !io->in_eof;
+		bool reads = io->cfg.in_fd >= 0 && !io->in_eof && !io->over;
 		size_t room = RING - io->n;
-		int watch = io->watch_ready ? -1 : io->cfg.watch_fd;
+		int watch = io->watch_ready || io->over ? -1 : io->cfg.watch_fd;
+		u64 ending = io->ending;
 		pthread_mutex_unlock(&io->lock);
 		if (quit)
 			return NULL;
@@ -214,7 +251,7 @@ static void *io_main(void *opaque)
 			{ .fd = io->late, .events = POLLIN },
 			{ .fd = io->cfg.serve ? io->cfg.serve_fd : -1, .events = POLLIN },
 		};
-		if (poll(p, ARRAY_LEN(p), -1) < 0)
+		if (poll(p, ARRAY_LEN(p), hang_ms(io, ending, &hang_at)) <= 0)
 			continue;
 		if (p[0].revents)
 			clear(io->wake);
@@ -297,6 +334,15 @@ int io_start(const struct io_cfg *cfg, struct err *e, struct io **ret)
 	}
 	*ret = io;
 	return 0;
+}
+
+void io_over(struct io *io)
+{
+	pthread_mutex_lock(&io->lock);
+	io->over = true;
+	ending_locked(io);
+	pthread_mutex_unlock(&io->lock);
+	notify(io->wake);
 }
 
 void io_stop(struct io *io)

@@ -32,8 +32,15 @@ struct io_cfg {
 	int serve_fd;
 	void (*serve)(void *opaque);
 	bool no_signals; /* they are the caller's own matter */
+	/*
+	 * Called on the I/O thread IO_HANG_NS behind the first reason to end the VM (an event below, or
+	 * io_over) and every second from then on, until io_stop. @ns: how long ago that was. NULL: not.
+	 */
+	void (*hangs)(void *opaque, u64 ns);
 	void *opaque;
 };
+
+#define IO_HANG_NS 5000000000ull
 
 /* What has happened since the start; each stays true but @resized and @help, which are cleared by reading. */
 struct io_events {
@@ -48,6 +55,11 @@ struct io_events {
 
 /* Blocks the signals it waits for in this thread, until io_stop. 0 or an error with message. */
 int io_start(const struct io_cfg *cfg, struct err *e, struct io **ret);
+/*
+ * The VM is over: no more input is read, nothing but cfg.serve and cfg.hangs is called. Once more is
+ * legal.
+ */
+void io_over(struct io *io);
 /* Joins the thread and frees everything. NULL is legal. */
 void io_stop(struct io *io);
 

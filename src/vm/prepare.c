@@ -14,6 +14,7 @@
 #include "vm/prepare.h"
 
 #include "cpu/kvm/probe.h"
+#include "image/child.h"
 #include "vm/perf.h"
 #include "vm/pick.h"
 #include "vm/term.h"
@@ -101,7 +102,7 @@ static int prepare_clock(const struct vm_cfg *cfg, struct err *e, struct prepare
 	return 0;
 }
 
-static int prepare_devs(const struct vm_cfg *cfg, struct err *e, const struct prepared *p)
+static int prepare_devs(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 {
 	struct vm_dev_host host = { .cpus = topo_cpus(&p->topo),
 				    .mem = p->mem,
@@ -111,14 +112,14 @@ static int prepare_devs(const struct vm_cfg *cfg, struct err *e, const struct pr
 				    .kernel = cfg->kernel,
 				    .rtc_base = p->rtc_base };
 
-	return vm_devs_open(cfg->devs, &host, e);
+	return cfg->devs ? vm_devs_open(cfg->devs, &host, e) : 0;
 }
 
 /*
  * The faster way for a command's bytes. It needs no asking for and must not be in the way: what
  * stands against it leaves the serial port. Its drivers are loaded when enough bytes have come.
  */
-static int add_port(const struct vm_cfg *cfg, struct err *e, const struct prepared *p)
+static int add_port(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 {
 	if (!cfg->devs || !cfg->argv || !p->linux_guest || cfg->serial_port ||
 	    cfg->virtio_cmdline || cfg->devs->n == VM_DEVS_MAX)
@@ -335,10 +336,30 @@ static int prepare_cmdline(const struct vm_cfg *cfg, struct err *e, struct prepa
 	return r < 0 ? err_set(e, r, "out of memory") : 0;
 }
 
-int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+static int prepare_initrd(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 {
-	int r;
+	int r = 0;
 
+	if (cfg->initrd)
+		r = read_initrd(cfg, e, p);
+	else if (p->linux_guest)
+		r = compose(cfg, e, p);
+	p->initrd_len = p->initrd.len;
+	return r;
+}
+
+static int check_model(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	return machine_check_model(cfg->cpu_model, p->kvm, e);
+}
+
+static int prepare_perf(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	return perf_new(cfg, &p->topo, p->kvm, e, &p->perf);
+}
+
+static int check_options(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
 	if (cfg->initrd && cfg->argv)
 		return err_set(e, -EINVAL,
 			       "--initrd and a command exclude each other: the command needs "
@@ -353,32 +374,41 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 			e, -EINVAL,
 			"--include packs files, and with --share / nothing is packed: all of "
 			"this host's are there");
-	r = prepare_engine(cfg, e, p);
-	if (r == 0)
-		r = machine_check_model(cfg->cpu_model, p->kvm, e);
-	if (r == 0)
-		r = prepare_topo(cfg, e, p);
-	if (r == 0)
-		r = prepare_kernel(cfg, e, p);
-	if (r == 0)
-		r = prepare_clock(cfg, e, p);
-	if (r == 0)
-		r = add_port(cfg, e, p);
-	if (r == 0 && cfg->devs)
-		r = prepare_devs(cfg, e, p);
-	if (r == 0 && cfg->initrd)
-		r = read_initrd(cfg, e, p);
-	else if (r == 0 && p->linux_guest)
-		r = compose(cfg, e, p);
-	p->initrd_len = p->initrd.len;
-	if (r == 0)
-		r = prepare_mem(cfg, e, p);
-	if (r == 0)
-		r = prepare_cmdline(cfg, e, p);
-	/* Last: this thread moves, and while others wait for its CPUs, it should have a use for them. */
-	if (r == 0)
-		r = perf_new(cfg, &p->topo, p->kvm, e, &p->perf);
-	return r;
+	return 0;
+}
+
+bool prepare_cancelled(const struct vm_cfg *cfg)
+{
+	return cfg->cancel && __atomic_load_n(cfg->cancel, __ATOMIC_ACQUIRE);
+}
+
+int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
+{
+	static int (*const steps[])(const struct vm_cfg *, struct err *, struct prepared *) = {
+		check_options,
+		prepare_engine,
+		check_model,
+		prepare_topo,
+		prepare_kernel,
+		prepare_clock,
+		add_port,
+		prepare_devs,
+		prepare_initrd,
+		prepare_mem,
+		prepare_cmdline,
+		/* Last: this thread moves, and while others wait for its CPUs, it should have a use for them. */
+		prepare_perf,
+	};
+	int r = 0;
+
+	child_cancel(cfg->cancel);
+	for (unsigned i = 0; r >= 0 && i < ARRAY_LEN(steps); i++) {
+		r = steps[i](cfg, e, p);
+		if (r >= 0 && prepare_cancelled(cfg))
+			r = err_set(e, -ECANCELED, "stopped before it ran");
+	}
+	child_cancel(NULL);
+	return MIN(r, 0);
 }
 
 /* --- between two machines --------------------------------------------------------------------- */

@@ -40,7 +40,10 @@ struct prepared {
 		.initrd_fd = -1                                                                    \
 	}
 
-/* Everything but the machine. @p is PREPARED_EMPTY. 0, or an error with message. */
+/*
+ * Everything but the machine. @p is PREPARED_EMPTY. 0, or an error with message; -ECANCELED: cfg.cancel,
+ * between two steps, or while another program is waited for.
+ */
 int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p);
 /*
  * Once a machine has been built, kernel and initrd are only needed for another one, after a reset:
@@ -49,5 +52,6 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p);
 void prepare_put_away(struct prepared *p);
 int prepare_take_out(struct prepared *p, struct err *e);
 void prepare_fini(struct prepared *p);
+bool prepare_cancelled(const struct vm_cfg *cfg);
 
 #endif

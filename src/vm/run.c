@@ -429,10 +429,46 @@ static int open_gdb(const struct vm_cfg *cfg, struct err *e, struct gdb **ret)
 	return r;
 }
 
-/* From the prepared parts to the end, with the terminal as it was afterwards. */
-static int run_prepared(const struct vm_cfg *cfg, struct prepared *p, u64 begun, struct life *life,
-			struct err *e, struct vm_result *r)
+/* What is open while a VM runs. */
+struct run {
+	const struct vm_cfg *cfg;
+	struct prepared *p;
+	struct life *life;
+	int console_fd;
+	struct gdb *gdb;
+	struct sandbox *sandbox;
+	struct session *s;
+	struct traces traces;
+	struct machine *m;
+	struct ctl *ctl;
+};
+
+/*
+ * On the I/O thread: our own one may never come back. The kernel may not let the process go either,
+ * but whoever asked for the end gets it.
+ */
+static void on_hung(void *opaque, const char *words)
 {
+	struct run *x = opaque;
+	char line[300];
+	int n;
+
+	if (x->cfg->hung) {
+		x->cfg->hung(x->cfg->opaque, words);
+		return;
+	}
+	term_restore();
+	/* Not dprintf: it looks at the file, which this thread may not. */
+	n = snprintf(line, sizeof(line), "orrery: %s\n", words);
+	(void)!write(x->cfg->err_fd, line, MIN((size_t)n, sizeof(line) - 1));
+	ctl_hang_up(x->ctl);
+	_exit(VM_STATUS_FAILED);
+}
+
+static int new_session(struct run *x, struct err *e)
+{
+	const struct vm_cfg *cfg = x->cfg;
+	const struct prepared *p = x->p;
 	bool terminal = p->input == INPUT_TERMINAL;
 	struct session_cfg sc = {
 		.command = cfg->argv != NULL,
@@ -445,75 +481,105 @@ static int run_prepared(const struct vm_cfg *cfg, struct prepared *p, u64 begun,
 		.in_fd = cfg->in_fd,
 		.out_fd = cfg->out_fd,
 		.err_fd = cfg->err_fd,
+		.console_fd = x->console_fd,
 		.timeout_ns = cfg->timeout_ns,
 		.no_signals = cfg->no_signals,
 		.init = p->linux_guest && !cfg->initrd,
-		.life = life,
+		.life = x->life,
 		.devs = cfg->devs,
 		.hvc = vcon_of(cfg->devs, &vm_dev_hvc),
 		.port = vcon_of(cfg->devs, &vm_dev_port),
+		.gdb = x->gdb,
+		.hung = on_hung,
+		.opaque = x,
 	};
-	struct session *s = NULL;
-	struct machine *m = NULL;
-	struct traces traces = { 0 };
-	struct sandbox *sandbox = NULL;
-	struct ctl *ctl = NULL;
-	enum engine_exit why;
-	int rc = open_console(cfg, e, &sc.console_fd);
 
-	if (rc == 0)
-		rc = open_gdb(cfg, e, &sc.gdb);
-	if (rc == 0)
-		rc = new_sandbox(cfg, p, sc.gdb, e, &sandbox);
-	if (rc == 0)
-		rc = session_new(&sc, e, &s);
-	if (rc == 0)
-		rc = open_traces(cfg, e, &traces);
-	if (rc == 0)
-		rc = new_machine(cfg, p, s, &traces, e, &m);
-	if (rc == 0)
-		rc = open_ctl(cfg, p, s, m, life, e, &ctl);
-	if (rc == 0 && terminal && (cfg->tty || !cfg->argv))
-		rc = term_raw(cfg->in_fd, e);
+	return session_new(&sc, e, &x->s);
+}
+
+/* Everything that the guest's run needs; afterwards the guest decides what happens. */
+static int open_run(struct run *x, struct err *e)
+{
+	const struct vm_cfg *cfg = x->cfg;
+	int r = open_console(cfg, e, &x->console_fd);
+
+	if (r == 0)
+		r = open_gdb(cfg, e, &x->gdb);
+	if (r == 0)
+		r = new_sandbox(cfg, x->p, x->gdb, e, &x->sandbox);
+	if (r == 0)
+		r = new_session(x, e);
+	if (r == 0)
+		r = open_traces(cfg, e, &x->traces);
+	if (r == 0)
+		r = new_machine(cfg, x->p, x->s, &x->traces, e, &x->m);
+	if (r == 0)
+		r = open_ctl(cfg, x->p, x->s, x->m, x->life, e, &x->ctl);
+	if (r == 0 && x->p->input == INPUT_TERMINAL && (cfg->tty || !cfg->argv))
+		r = term_raw(cfg->in_fd, e);
+	if (r == 0)
+		sandbox_enter(x->sandbox);
+	return r;
+}
+
+/* Legal on one that was opened in part. */
+static void close_run(struct run *x)
+{
+	session_close(x->s);
+	gdb_end(x->gdb);
+	machine_free(x->m);
+	session_end(x->s);
+	ctl_free(x->ctl);
+	session_free(x->s);
+	gdb_free(x->gdb);
+	close_traces(&x->traces);
+	sandbox_free(x->sandbox);
+	if (x->console_fd >= 0)
+		close(x->console_fd);
+}
+
+/* How it ended, of a machine that still is as it was then. */
+static int judge(struct run *x, enum engine_exit why, struct err *e, struct vm_result *r)
+{
+	const struct vm_cfg *cfg = x->cfg;
+
+	r->guest_ns = machine_now(x->m);
+	classify(cfg, x->s, x->m, why, r);
+	gdb_exited(x->gdb, r->status);
+	if (wants_tail(cfg, r))
+		conlog_last(session_console(x->s), TAIL_LINES, r->tail);
+	machine_stats(x->m, add_stat, r);
+	if (cfg->verbose)
+		machine_faults(x->m, say_fault, (void *)cfg);
+	return cfg->digest ? machine_digest(x->m, e, r->digest) : 0;
+}
+
+/* From the prepared parts to the end, with the terminal as it was afterwards. */
+static int run_prepared(const struct vm_cfg *cfg, struct prepared *p, u64 begun, struct life *life,
+			struct err *e, struct vm_result *r)
+{
+	struct run x = { .cfg = cfg, .p = p, .life = life, .console_fd = -1 };
+	enum engine_exit why;
+	int rc = open_run(&x, e);
+
 	if (rc < 0)
 		goto out;
-	/* Everything is open: from here on the guest decides what happens. */
-	sandbox_enter(sandbox);
 	r->prepare_ns = host_ns() - begun;
 	begun = host_ns();
 	if (cfg->attach)
-		cfg->attach(cfg->opaque, s);
-	rc = run_to_end(cfg, p, s, &traces, life, e, &m, &why);
+		cfg->attach(cfg->opaque, x.s);
+	rc = run_to_end(cfg, p, x.s, &x.traces, life, e, &x.m, &why);
 	if (cfg->attach)
 		cfg->attach(cfg->opaque, NULL);
 	if (life_now(life) != LIFE_STOPPING)
 		life_set(life, LIFE_STOPPING);
 	r->run_ns = host_ns() - begun;
-	session_close(s);
+	session_close(x.s);
 	term_restore();
-	if (rc < 0)
-		goto out;
-	r->guest_ns = machine_now(m);
-	classify(cfg, s, m, why, r);
-	gdb_exited(sc.gdb, r->status);
-	if (wants_tail(cfg, r))
-		conlog_last(session_console(s), TAIL_LINES, r->tail);
-	machine_stats(m, add_stat, r);
-	if (cfg->verbose)
-		machine_faults(m, say_fault, (void *)cfg);
-	if (cfg->digest)
-		rc = machine_digest(m, e, r->digest);
+	if (rc == 0)
+		rc = judge(&x, why, e, r);
 out:
-	session_close(s);
-	gdb_end(sc.gdb);
-	machine_free(m);
-	ctl_free(ctl);
-	session_free(s);
-	gdb_free(sc.gdb);
-	close_traces(&traces);
-	sandbox_free(sandbox);
-	if (sc.console_fd >= 0)
-		close(sc.console_fd);
+	close_run(&x);
 	return rc;
 }
 
@@ -529,8 +595,14 @@ int vm_run(const struct vm_cfg *cfg, struct err *e, struct vm_result *ret)
 	r = prepare(cfg, e, &p);
 	if (r == 0 && cfg->verbose)
 		say_setup(cfg, &p);
-	if (r == 0)
+	if (r == 0) {
 		r = run_prepared(cfg, &p, begun, life, e, ret);
+	} else if (prepare_cancelled(cfg)) {
+		/* Also where something else failed on the way: nobody wants it any more. */
+		set_end(ret, VM_END_STOPPED, 128 + SIGTERM, "stopped on request before it ran");
+		life_set(life, LIFE_STOPPING);
+		r = 0;
+	}
 	prepare_fini(&p);
 	life_set(life, r < 0 ? LIFE_FAILED : LIFE_STOPPED);
 	return r;

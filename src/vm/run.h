@@ -91,7 +91,15 @@ struct vm_cfg {
 	 * behind its end is refused, but not behind this. NULL: nobody gives any.
 	 */
 	void (*attach)(void *opaque, struct session *s);
+	/*
+	 * On the I/O thread, once: the VM's end is overdue and the VM's thread, or a worker that it waits
+	 * for, is held by the host: vm_run may never return, and all that it has stays in use. NULL:
+	 * the process says so and ends.
+	 */
+	void (*hung)(void *opaque, const char *words);
 	void *opaque;
+	/* Atomic, any thread's: once it is true, a VM that does not run yet ends between two steps. */
+	const bool *cancel;
 };
 
 /* How a run ended. */

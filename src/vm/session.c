@@ -24,6 +24,7 @@
  */
 #include "vm/session.h"
 
+#include "virtio/job.h"
 #include "vm/session_priv.h"
 #include "vm/term.h"
 
@@ -34,7 +35,8 @@
 #include <unistd.h>
 
 #define CTRL_D 0x04
-#define PROMPT "# " /* of busybox's shell for root */
+#define HANG_MAX_NS 60000000000ull /* so long whatever the reason, unless it is known */
+#define PROMPT "# "		   /* of busybox's shell for root */
 
 void session_stop_for(struct session *s, enum session_stop why)
 {
@@ -73,7 +75,8 @@ static void flush(struct session *s, struct session_out *o)
 	int r;
 
 	o->n = 0;
-	if (!n || o->fd < 0)
+	/* Nobody waits for the output of a VM that was given up; its descriptors may be others' now. */
+	if (!n || o->fd < 0 || __atomic_load_n(&s->given_up, __ATOMIC_ACQUIRE))
 		return;
 	r = io_write(s->io, o->fd, o->data, n);
 	if (r == 0)
@@ -459,6 +462,33 @@ static void set_machine(struct session *s, struct machine *m)
 	pthread_mutex_unlock(&s->lock);
 }
 
+/* On the I/O thread: the VM should have ended @ns ago. */
+static void on_hangs(void *opaque, u64 ns)
+{
+	struct session *s = opaque;
+	char name[VDEV_NAME], words[200];
+	bool worker;
+
+	if (s->given_up)
+		return;
+	if (vjobs_longest(s->gate, name, &worker) >= IO_HANG_NS)
+		snprintf(
+			words, sizeof(words),
+			"the VM was ended without %s of %s, which waits for the host's file system "
+			"and gets no answer from it",
+			worker ? "a worker" : "a request", name);
+	else if (ns >= HANG_MAX_NS)
+		snprintf(
+			words, sizeof(words),
+			"the VM was ended without its thread, which something of the host has held "
+			"for %u s",
+			(unsigned)(ns / 1000000000u));
+	else
+		return;
+	__atomic_store_n(&s->given_up, true, __ATOMIC_RELEASE);
+	s->cfg.hung(s->cfg.opaque, words);
+}
+
 static void serve(void *opaque)
 {
 	struct session *s = opaque;
@@ -508,6 +538,7 @@ int session_new(const struct session_cfg *cfg, struct err *e, struct session **r
 			     .timeout_ns = cfg->timeout_ns,
 			     .kick = on_io,
 			     .serve = serve,
+			     .hangs = on_hangs,
 			     .no_signals = cfg->no_signals,
 			     .opaque = s };
 	int r;
@@ -593,17 +624,25 @@ void session_close(struct session *s)
 	if (!s || !s->io)
 		return;
 	session_end_orders(s);
-	io_stop(s->io);
-	s->io = NULL;
+	io_over(s->io);
 	/* Workers of devices may still post: they end with the machine. */
 	set_machine(s, NULL);
+}
+
+void session_end(struct session *s)
+{
+	if (!s || !s->io)
+		return;
+	session_close(s);
+	io_stop(s->io);
+	s->io = NULL;
 }
 
 void session_free(struct session *s)
 {
 	if (!s)
 		return;
-	session_close(s);
+	session_end(s);
 	cmdport_free(s->port);
 	gate_free(s->gate);
 	gate_free(s->io_gate);

@@ -48,12 +48,20 @@ struct session_cfg {
 	struct life *life; /* borrowed: INITIALIZING at first */
 	const struct vm_devs *devs;
 	struct gdb *gdb; /* borrowed; NULL: no debugger */
+	/*
+	 * On the I/O thread, once: the VM is to end, and its thread does not come to it, since the
+	 * host does not let it, or a worker; @words say which. What it may still say goes nowhere.
+	 */
+	void (*hung)(void *opaque, const char *words);
+	void *opaque;
 };
 
 /* Starts to wait for input and signals. 0 or an error with message. */
 int session_new(const struct session_cfg *cfg, struct err *e, struct session **ret);
-/* Ends the waiting; the state stays for the functions below. */
+/* No order is taken any more, and no machine is touched; the state stays for the functions below. */
 void session_close(struct session *s);
+/* Ends the I/O thread. Once the machine is freed: until then that thread sees whether it hangs. */
+void session_end(struct session *s);
 void session_free(struct session *s);
 
 /*

@@ -53,6 +53,8 @@ struct session {
 	u64 ask_ns;    /* the guest was asked to end, and has this long; 0: not */
 	bool ask_wait; /* its init does not listen yet */
 
+	bool given_up; /* atomic: cfg.hung was called */
+
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t cond;  /* kicked */
 	bool kicked;	      /* since the VM's thread last looked: only while it is paused */

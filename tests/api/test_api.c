@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -294,6 +295,54 @@ static void stops_in_time(void **state)
 	}
 }
 
+static void *stop_soon(void *opaque)
+{
+	while (orr_vm_state(opaque) == ORR_CREATED)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
+	assert_int_equal(orr_vm_stop(opaque, 10000), 0);
+	return NULL;
+}
+
+/* A kernel that has to be fetched first, by a program that takes its time. */
+static void stops_before_it_runs(void **state)
+{
+	char dir[] = "/tmp/orrery-api-XXXXXX", path[300], *old = getenv("PATH");
+	struct orr_result r = { .size = sizeof(r) };
+	orr_vm *vm = new_vm("debian");
+	double begun = seconds();
+	pthread_t t;
+	FILE *f;
+
+	assert_non_null(mkdtemp(dir));
+	setenv("XDG_CACHE_HOME", dir, 1);
+	snprintf(path, sizeof(path), "%s/apt-get", dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fprintf(f, "#!/bin/sh\nPATH=%s\nexec sleep 100\n", old);
+	fchmod(fileno(f), 0755);
+	fclose(f);
+	snprintf(path, sizeof(path), "%s:%s", dir, old);
+	old = strdup(old);
+	setenv("PATH", path, 1);
+	assert_int_equal(pthread_create(&t, NULL, stop_soon, vm), 0);
+	if (orr_vm_start(vm) != 0)
+		fail_msg("start: %s", orr_vm_error(vm));
+	pthread_join(t, NULL);
+	assert_int_equal(orr_vm_wait(vm, 20000, &r), 0);
+	assert_int_equal(r.end, ORR_END_STOPPED);
+	assert_int_equal(r.status, 143);
+	assert_int_equal(orr_vm_state(vm), ORR_STOPPED);
+	if (seconds() - begun > 20)
+		fail_msg("it took %.1f s", seconds() - begun);
+	orr_vm_free(vm);
+	setenv("PATH", old, 1);
+	unsetenv("XDG_CACHE_HOME");
+	snprintf(path, sizeof(path), "rm -r %s", dir);
+	assert_int_equal(system(path), 0);
+	free(old);
+}
+
 static void *press(void *opaque)
 {
 	orr_vm *vm = opaque;
@@ -371,6 +420,7 @@ int main(void)
 		cmocka_unit_test(pauses),
 		cmocka_unit_test(connect_times_out),
 		cmocka_unit_test(stops_in_time),
+		cmocka_unit_test(stops_before_it_runs),
 		cmocka_unit_test(many),
 		cmocka_unit_test(nothing_is_left),
 	};

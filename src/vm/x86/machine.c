@@ -403,8 +403,10 @@ static int add_virtio(struct machine *m, const struct vm_dev *d, struct err *e)
 				.window = window(m, slot) };
 	struct irq_line irq = ioapic_line(m->ioapic, X86_VIRTIO_GSI + slot);
 	struct device own[VDEV_DEVICES];
-	int r = d->kind->create(d->dev, &env, e, &m->vdev[slot]);
+	int r;
 
+	snprintf(env.name, sizeof(env.name), "%.7s%u", d->kind->name, d->index % 100);
+	r = d->kind->create(d->dev, &env, e, &m->vdev[slot]);
 	if (r < 0)
 		return r;
 	m->n_vdev++;
