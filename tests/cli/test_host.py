@@ -43,6 +43,21 @@ def doctor(orrery, scratch):
     expect("kernels", kernels["state"], "lacks", empty)
 
 
+def no_engine(orrery, scratch):
+    """A host on which no guest runs: status 1, and both engines say why."""
+    host = {"LD_PRELOAD": os.environ["FORBID"]}
+    got = run(orrery, "doctor", "--json", env=host)
+    expect("status", got.status, 1, got)
+    report = json.loads(got.out)
+    expect("it can run", report["can_run"], False, got)
+    states = {c["name"]: c["state"] for c in report["checks"]}
+    expect("engines", (states["built-in CPU"], states["KVM"]), ("fails", "lacks"), got)
+    text = run(orrery, "doctor", env=host)
+    expect("status", text.status, 1, text)
+    expect_in("why", b"cannot be executed: Permission denied", b" ".join(text.out.split()), text)
+    expect_in("the last line", b"neither engine works", text.out.splitlines()[-1], text)
+
+
 def need_cpus(n):
     if len(os.sched_getaffinity(0)) < n:
         raise Skip(f"this needs {n} CPUs that the test may use")
@@ -244,4 +259,4 @@ def list_locks(orrery, scratch):
 
 
 if __name__ == "__main__":
-    main([doctor, perf, perf_threads, contention, cap, refused, list_locks])
+    main([doctor, no_engine, perf, perf_threads, contention, cap, refused, list_locks])
