@@ -133,6 +133,8 @@ static void vsock_sandbox(void *opaque, struct sandbox *s)
 	const struct vsock_option *o = opaque;
 
 	sandbox_use(s, SANDBOX_STREAM | (o->dir_fd >= 0 ? SANDBOX_UNIX_CONNECT : 0));
+	if (o->dir_fd >= 0)
+		sandbox_path(s, o->dir_fd, SANDBOX_REACH);
 }
 
 /* The directive is not for a kernel without our init; then nobody reads it. */

@@ -33,8 +33,10 @@
  * away store bypass from threads with a filter, of which translated code would pay a good part, and
  * the guest shares this process's memory whatever is done there.
  *
- * The kernel may lack Landlock (before 5.13, or not switched on): then stage 2 is left out, and
- * --verbose and `orrery doctor` say so. Without seccomp nothing runs, unless --no-sandbox says that
+ * The kernel may lack Landlock (before 5.13, or not switched on), or have one that cannot move files
+ * between directories (before 5.19): then stage 2 is a mount namespace (sandbox_root.c), entered by the VM's thread
+ * for all. That takes root; for others it is left out, and they are warned if the guest makes the
+ * monitor open files. Without seccomp nothing runs, unless --no-sandbox says that
  * it may. Under AddressSanitizer and ThreadSanitizer stages 2 and 3 are left out: their run-time
  * libraries start processes and read /proc.
  */
@@ -84,6 +86,7 @@ struct sandbox {
 	u64 caps; /* that are kept, by the VM's thread and those that it starts */
 	struct sandbox_filter filter[THREAD_ROLES];
 	int files, none; /* rulesets; negative: no Landlock */
+	bool root;	 /* a mount namespace instead */
 	bool entered;	 /* by the VM's thread */
 	bool handler;	 /* @old_sys is what was there before ours */
 	struct sigaction old_sys;
@@ -232,6 +235,10 @@ void sandbox_enter(struct sandbox *s)
 {
 	if (!s)
 		return;
+	int r = s->root ? sandbox_root_enter() : 0;
+
+	if (r < 0)
+		cannot("leave the host's files", -r);
 	s->entered = true;
 	enter(THREAD_VM);
 }
@@ -288,7 +295,20 @@ static int open_dir_of(const char *path)
 	return open(dirname(dir), O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
-static int make_rulesets(struct sandbox *s, const char *leaves, struct err *e)
+/* What opens files while the guest runs. */
+#define OPENS (SANDBOX_SHARE | SANDBOX_SHARE_WRITE | SANDBOX_NET_USER)
+
+static void without_landlock(struct sandbox *s, int err_fd)
+{
+	s->root = sandbox_root_new(s->path, s->n_paths) == 0;
+	if (!s->root && (s->uses & OPENS))
+		dprintf(err_fd,
+			"orrery: warning: sandbox: a guest that breaks out can open whatever this user "
+			"can: this kernel has no Landlock, or too old a one, and the other way takes "
+			"root\n");
+}
+
+static int make_rulesets(struct sandbox *s, const struct sandbox_cfg *cfg, struct err *e)
 {
 	int fd[4], n = 0, r;
 
@@ -301,18 +321,20 @@ static int make_rulesets(struct sandbox *s, const char *leaves, struct err *e)
 		if (fd[n] >= 0)
 			sandbox_path(s, fd[n++], SANDBOX_REMOVE);
 	}
-	if (leaves) {
-		fd[n] = open_dir_of(leaves);
+	if (cfg->leaves) {
+		fd[n] = open_dir_of(cfg->leaves);
 		if (fd[n] >= 0)
 			sandbox_path(s, fd[n++], SANDBOX_REMOVE);
 	}
 	r = s->files = sandbox_files_new(s->path, s->n_paths, s->uses & SANDBOX_NET_USER);
 	if (r >= 0)
 		r = s->none = sandbox_files_new(NULL, 0, false);
+	if (r == -ENOSYS || r == -EOPNOTSUPP) {
+		without_landlock(s, cfg->err_fd);
+		r = 0;
+	}
 	while (n)
 		close(fd[--n]);
-	if (r == -ENOSYS || r == -EOPNOTSUPP)
-		return 0;
 	return r < 0 ? err_sys(e, r, "sandbox: cannot make a Landlock ruleset") : 0;
 }
 
@@ -372,6 +394,8 @@ static void say_sandbox(const struct sandbox *s, int fd)
 	if (s->files >= 0)
 		snprintf(files, sizeof(files), "%u places (Landlock %d)", s->n_paths,
 			 sandbox_landlock());
+	else if (s->root)
+		snprintf(files, sizeof(files), "%u places (a mount namespace)", s->n_paths);
 	dprintf(fd,
 		"orrery: sandbox: capabilities kept %#llx; files: %s; system calls: VM %u, workers %u, "
 		"I/O %u\n",
@@ -406,7 +430,7 @@ static int make(struct sandbox *s, const struct sandbox_cfg *cfg, struct err *e)
 			       "sandbox: this kernel has no seccomp, or the container we are in "
 			       "does not let us use it; --no-sandbox runs without a sandbox");
 	if (!SANITIZED)
-		r = make_rulesets(s, cfg->leaves, e);
+		r = make_rulesets(s, cfg, e);
 	if (!SANITIZED && r == 0)
 		r = make_filters(s, e);
 	if (r < 0)

@@ -30,6 +30,7 @@ enum sandbox_access {
 	SANDBOX_READ,	/* a directory with all that is below it, or a file */
 	SANDBOX_CHANGE, /* a directory: and create, change, remove below it */
 	SANDBOX_REMOVE, /* a directory: remove files from it, no more */
+	SANDBOX_REACH,	/* a directory: connect to sockets in it, no more */
 };
 
 #define SANDBOX_PATHS_MAX 48u

@@ -5,6 +5,7 @@
  *	sandbox.c        stages, threads, what is said of a forbidden call
  *	sandbox_calls.c  which system calls which thread may make
  *	sandbox_files.c  which files may still be opened
+ *	sandbox_root.c   the same for kernels without Landlock
  */
 #ifndef ORR_VM_SANDBOX_PRIV_H
 #define ORR_VM_SANDBOX_PRIV_H
@@ -36,5 +37,14 @@ void sandbox_filter_fini(struct sandbox_filter *f);
 int sandbox_files_new(const struct sandbox_path *paths, unsigned n, bool net);
 /* Of this thread, for good. 0 or a negative errno. */
 int sandbox_files_enter(int ruleset);
+
+/*
+ * While the process has one thread: a mount namespace, in which @paths, whose descriptors are replaced in
+ * place, will be all there is. A negative errno: that cannot be had (-EPERM: it takes root), and nothing that
+ * matters has changed.
+ */
+int sandbox_root_new(const struct sandbox_path *paths, unsigned n);
+/* For the whole process and for good. 0 or a negative errno. */
+int sandbox_root_enter(void);
 
 #endif

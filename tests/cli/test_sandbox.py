@@ -39,10 +39,11 @@ def threads(pid):
 
 
 @contextlib.contextmanager
-def running(orrery, *args, ready):
-    """A monitor whose guest has said @ready and waits for its input."""
+def running(orrery, *args, ready, how=None, env=None):
+    """A monitor whose guest has said @ready and waits for its input; @how: called before it begins."""
     p = subprocess.Popen([orrery, "run", *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE)
+                         stderr=subprocess.PIPE, preexec_fn=how,
+                         env={**os.environ, **(env or {})})
     try:
         got = b""
         while ready not in got:
@@ -144,15 +145,23 @@ def without(number):
     return take
 
 
+LANDLOCK = 444  # landlock_create_ruleset
+
+
+def mount_namespace():
+    """Whether this process may make one."""
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
+
+
 def older_kernels(orrery, scratch):
     """Without Landlock the other stages are left; without seccomp nothing runs unless it may."""
     need_filters(orrery, scratch)
     guest = cli.tiny_guest(os.path.join(scratch, "exit"), cli.CODE_EXIT_21)
     run = [orrery, "run", "--verbose", "--debug-exit", "0xf4", "--kernel", guest]
     os.mkdir(os.path.join(scratch, "dir"))
+    files = "(a mount namespace)" if mount_namespace() else "a guest that breaks out can open"
     for number, args, status_, words in (
-            (444, ["--share", f"{scratch}/dir:x"], 43, "files: not restricted"),
-            (317, [], 125, "--no-sandbox"), (317, ["--no-sandbox"], 43, "")):
+            (LANDLOCK, ["--share", f"{scratch}/dir:x"], 43, files), (317, [], 125, "--no-sandbox"), (317, ["--no-sandbox"], 43, "")):
         got = subprocess.run(run + args, capture_output=True, check=False, timeout=60,
                              preexec_fn=without(number), stdin=subprocess.DEVNULL)
         got = cli.Result(got.returncode, got.stdout, got.stderr.decode())
@@ -204,7 +213,28 @@ def reset_kvm(orrery, scratch):
     cli.expect("status", status_, 1, cli.Result(status_, got, err))
 
 
-def linux_at_work(orrery, scratch):
+def linux_without_landlock(orrery, scratch):
+    """The same where the host's files are kept away by a mount namespace."""
+    if not mount_namespace():
+        raise cli.Skip("a mount namespace takes CAP_SYS_ADMIN; run it as root")
+    linux_at_work(orrery, scratch, how=without(LANDLOCK))
+
+
+def root_of(pid, places):
+    """Nothing but the way to @places and /proc is left of the host's files."""
+    root = f"/proc/{pid}/root"
+    ways = {"/", "/proc"}
+    for place in places:
+        while place != "/":
+            ways.add(place)
+            place = os.path.dirname(place)
+    for way in sorted(ways - {"/proc", *places}):
+        here = {os.path.join(way, name) for name in os.listdir(root + way)}
+        cli.expect(f"what is left in {way}", here - ways, set())
+    cli.expect("the way to the host's files", os.path.exists(root + "/etc/passwd"), False)
+
+
+def linux_at_work(orrery, scratch, how=None):
     """All kinds of back ends at once, and their workers."""
     need_filters(orrery, scratch)
     cli.need_kernel(orrery)
@@ -218,7 +248,9 @@ def linux_at_work(orrery, scratch):
               "echo at work; read x; echo $x > /mnt/x/read; cd /; umount /mnt/x")
     with running(orrery, "--clock", "real", "--share", share + ":x", "--disk", "size=16M,fs=ext4",
                  "--net", "user", "--vsock", "--rng", "--", "sh", "-c", script,
-                 ready=b"at work\n") as p:
+                 ready=b"at work\n", how=how, env={"XDG_RUNTIME_DIR": scratch}) as p:
+        if how:
+            root_of(p.pid, {share, os.path.join(scratch, "orrery"), "/etc/resolv.conf"})
         found = threads(p.pid)
         if len(found) < 3:
             raise cli.Bad(f"no workers: {found}")
@@ -232,4 +264,5 @@ def linux_at_work(orrery, scratch):
 
 
 if __name__ == "__main__":
-    cli.main([all_threads, switched_off, all_files, shares, older_kernels, reset_soft, reset_kvm, linux_at_work])
+    cli.main([all_threads, switched_off, all_files, shares, older_kernels, reset_soft, reset_kvm, linux_at_work,
+              linux_without_landlock])
