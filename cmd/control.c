@@ -19,6 +19,8 @@
 
 /* For what needs the VM's thread: it may wait for whoever reads the guest's output. */
 #define ORDER_MS 10000u
+/* A machine is made anew, from files that the host may have to read again. */
+#define RESET_MS 60000u
 
 enum { OPT_VM = 1, OPT_TIMEOUT, OPT_FORCE, OPT_HELP, OPT_WORD };
 
@@ -185,7 +187,7 @@ int cmd_resume(int argc, char **argv)
 
 static int act_reset(struct remote *vm, const struct args *a, u64 number, struct err *e)
 {
-	return remote_order(vm, "reset", ORDER_MS, e);
+	return remote_order(vm, "reset", RESET_MS, e);
 }
 
 int cmd_reset(int argc, char **argv)

@@ -328,9 +328,11 @@ def sequences(program, scratch):
                 c.start()
             for c in clients:
                 c.join()
-            cli.expect(f"sequence {i} of seed {seed}", problems, [])
+            cli.expect("answers", problems, [])
             orrery(v, "stop", *rng.choice((["--force"], ["--timeout", "0.2"])))
             ended(v, 143, 5)
+        except cli.Bad as why:
+            raise cli.Bad(f"sequence {i} of seed {seed}: {why}\n  the VM: {v.said()}") from why
         finally:
             if v.p.poll() is None:
                 v.p.kill()
