@@ -14,9 +14,17 @@
  * period, and a booting Linux writes each of 64 entries several times, so they are replaced just before
  * the first message that needs the new ones.
  *
- * irqfds are not used: one can raise a route's message from the kernel, but all of the board's pins
- * are level-triggered virtio lines or old devices, whose level has to be sampled again after an EOI.
- * With a split irqchip the kernel leaves that to us (its resamplefd needs its own I/O APIC).
+ * irqfds are not used. What one saves is the way through the monitor for interrupts that are raised elsewhere, in
+ * the kernel (vhost) or by a worker. Here rings are written on the VM's thread, under the device lock and
+ * whatever engine runs, so an interrupt costs one system call either way: KVM_SIGNAL_MSI, or a write to an
+ * eventfd. And the boards' virtio lines are levels, since that is what virtio-mmio's interrupt status is
+ * (virtio 1.2, 4.2.2): they have to be sampled again after an EOI. KVM_IRQFD_FLAG_RESAMPLE does that
+ * for KVM's own I/O APIC only (EINVAL with a split irqchip), and an irqfd without it, on a route whose message
+ * is of a level, would set the vector in a local APIC behind our Remote IRR: the EOI would be for a pin that
+ * waits for none, or two assertions would be on their way at once. Edges instead of levels would make
+ * irqfds possible and save the exit for the EOI, not the two accesses to the interrupt status; but they would be
+ * another wiring of the board than the soft engine's, and a device would have to send one for each
+ * buffer, whatever the driver has acknowledged.
  */
 #include "cpu/kvm/call.h"
 #include "cpu/kvm/kvm_priv.h"
