@@ -51,6 +51,8 @@
 #define WRITE_MAX 4096u	 /* PIPE_BUF: what a pipe that is ready takes without blocking */
 #define DEV_MEM_MAJOR 1u /* Documentation/admin-guide/devices.txt */
 #define DEV_NULL_MINOR 3u
+/* timeout(1) sends its signal to the process and to its group: that is one request, not two. */
+#define AGAIN_NS 1000000000u
 
 static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH };
 
@@ -71,6 +73,7 @@ struct io {
 	bool watch_ready; /* and the engine has not been there yet: not waited for */
 	bool over;	  /* io_over */
 	u64 ending;	  /* of host_ns: since when there has been a reason to end; 0: none */
+	u64 signalled;	  /* of host_ns: when ev.signal came */
 	struct io_events ev;
 };
 
@@ -179,11 +182,13 @@ static void take_signal(struct io *io)
 	if (read(io->sig, &si, sizeof(si)) != sizeof(si))
 		return;
 	pthread_mutex_lock(&io->lock);
-	again = si.ssi_signo != SIGWINCH && io->ev.signal;
+	again = si.ssi_signo != SIGWINCH && io->ev.signal && host_ns() - io->signalled >= AGAIN_NS;
 	if (si.ssi_signo == SIGWINCH)
 		io->ev.resized = true;
-	else if (!again)
+	if (si.ssi_signo != SIGWINCH && !io->ev.signal) {
 		io->ev.signal = (int)si.ssi_signo;
+		io->signalled = host_ns();
+	}
 	if (io->ev.signal)
 		ending_locked(io);
 	pthread_mutex_unlock(&io->lock);

@@ -44,6 +44,24 @@ def signals(orrery, scratch):
         cli.expect_in("standard error", b"instructions", err)
 
 
+def signals_at_once(orrery, scratch):
+    """Two signals within a moment, as timeout(1) sends them, are one."""
+    for gap in (0, 0.001, 0.003, 0.01, 0.03):
+        p = subprocess.Popen([orrery, *ARGS, guest(scratch, cli.CODE_IDLE), "--clock", "real"],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdout.read(6)
+        begun = time.monotonic()
+        p.send_signal(signal.SIGTERM)
+        time.sleep(gap)
+        p.send_signal(signal.SIGTERM)
+        late = time.monotonic() - begun > 0.3
+        _, err = p.communicate(timeout=30)
+        cli.expect("status", p.returncode, 128 + signal.SIGTERM)
+        if late:  # this machine has no time for us
+            continue
+        cli.expect_in("standard error", b"ended by signal 15", err)
+
+
 def idle(orrery, scratch):
     """So do they where nothing ever executes and the clock only jumps from tick to tick."""
     for clock in ("virtual", "real"):
@@ -137,5 +155,5 @@ def on_terminal(orrery, scratch):
     cli.expect("SIGTERM", t.end()[0], 128 + signal.SIGTERM)
 
 
-cli.main([ends, signals, idle, console_file, console_pipe, broken_output, blocked_output,
+cli.main([ends, signals, signals_at_once, idle, console_file, console_pipe, broken_output, blocked_output,
           on_terminal])
