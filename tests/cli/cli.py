@@ -93,10 +93,13 @@ def poke(addr, value):
     return b"\xc7\x05" + struct.pack("<II", addr, value)
 
 
-# "ready\n" to the serial port; interrupts off, halted for ever, with a periodic local APIC timer.
+# "ready\n" to the serial port; interrupts off, halted for ever, with a periodic local APIC timer. Under
+# KVM, where a guest that is halted with interrupts off is over, they are on, and none comes.
+CODE_READY = b"\x66\xba\xf8\x03" + b"".join(bytes([0xB0, c, 0xEE]) for c in b"ready\n")
 CODE_IDLE = (poke(0xFEE000F0, 0x1FF) + poke(0xFEE003E0, 0xB) + poke(0xFEE00320, 0x20020) +
-             poke(0xFEE00380, 10000) + b"\x66\xba\xf8\x03" +
-             b"".join(bytes([0xB0, c, 0xEE]) for c in b"ready\n") + b"\xfa\xf4\xeb\xfd")
+             poke(0xFEE00380, 10000) + CODE_READY + b"\xfa\xf4\xeb\xfd")
+if os.environ["ORRERY_ENGINE"] == "kvm":
+    CODE_IDLE = CODE_READY + b"\xfb\xf4\xeb\xfd"
 CODE_EXIT_21 = b"\xb0\x15\xe6\xf4"  # mov al, 21; out 0xf4, al: status 43
 # Sends "ready\n", then echoes COM1 byte by byte until 'q', which ends it with status 1.
 CODE_ECHO = bytes.fromhex(

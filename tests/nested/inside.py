@@ -285,12 +285,13 @@ def auto(orrery, scratch):
     why = [line for line in got.err.splitlines() if line.startswith("orrery: engine ")]
     print(f"  clock {got.out.decode().strip()}; {why}")
     expect("lines about the engine", len(why), 1, got)
-    if emulated():
-        expect_in("which", "engine soft: ", why[0], got)
-        expect_in("why", "million instructions", why[0], got)
+    # TCG's speed is on either side of the limit, by how busy its host is.
+    if "engine soft: " in why[0]:
+        expect("the emulated one is refused", emulated(), True)
+        expect_in("why", "million instructions a second, hardware more than", why[0], got)
         expect("the guest's clock", got.out, b"tsc\n", got)
     else:
-        expect_in("which", "engine kvm: ", why[0], got)
+        expect_in("which", "engine kvm: KVM executes", why[0], got)
         expect("the guest's clock", got.out, b"kvm-clock\n", got)
     said = run(orrery, "doctor")
     expect("status of orrery doctor", said.status, 0, said)
