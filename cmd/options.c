@@ -11,54 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/values.h"
+
 #define WORD_MAX 40u
 #define HELP_COLUMN 26
-
-/*
- * How many letters to change, insert, delete or swap with their neighbour between two words
- * (Damerau and Levenshtein's distance, in its restricted form).
- */
-static unsigned distance(const char *a, const char *b)
-{
-	size_t la = strlen(a), lb = strlen(b);
-	unsigned d[WORD_MAX + 1][WORD_MAX + 1];
-
-	if (la > WORD_MAX || lb > WORD_MAX)
-		return WORD_MAX;
-	for (unsigned i = 0; i <= la; i++)
-		d[i][0] = i;
-	for (unsigned j = 0; j <= lb; j++)
-		d[0][j] = j;
-	for (size_t i = 1; i <= la; i++) {
-		for (size_t j = 1; j <= lb; j++) {
-			unsigned least = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-
-			least = MIN(least, MIN(d[i - 1][j], d[i][j - 1]) + 1);
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-				least = MIN(least, d[i - 2][j - 2] + 1);
-			d[i][j] = least;
-		}
-	}
-	return d[la][lb];
-}
-
-const char *options_nearest(const char *word, const char *const *names, size_t n, size_t stride)
-{
-	const char *best = NULL;
-	unsigned least = strlen(word) < 5 ? 2 : 3; /* farther than that is another word */
-
-	for (size_t i = 0; i < n; i++) {
-		const char *name;
-
-		memcpy(&name, (const char *)names + i * stride, sizeof(name));
-		unsigned d = distance(word, name);
-		if (d < least) {
-			least = d;
-			best = name;
-		}
-	}
-	return best;
-}
 
 static const struct option_def *find_long(const struct option_def *defs, const char *name, size_t n)
 {
@@ -77,7 +33,7 @@ static int unknown(const struct option_def *defs, const char *name, size_t len, 
 	while (defs[n].name)
 		n++;
 	snprintf(word, sizeof(word), "%.*s", (int)len, name);
-	near = options_nearest(word, &defs[0].name, n, sizeof(*defs));
+	near = value_nearest(word, &defs[0].name, n, sizeof(*defs));
 	if (near)
 		return err_set(e, -EINVAL, "unknown option --%s; did you mean --%s?", word, near);
 	return err_set(e, -EINVAL, "unknown option --%s; --help lists them all", word);

@@ -35,7 +35,4 @@ int options_parse_words(const struct option_def *defs, int word_id, int argc, ch
 /* Writes the list to standard output. */
 void options_print(const struct option_def *defs);
 
-/* The one of @n @names that @word is probably meant to be, or NULL. @stride: bytes between them. */
-const char *options_nearest(const char *word, const char *const *names, size_t n, size_t stride);
-
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/values.h"
 #include "connect.h"
 #include "control.h"
 #include "doctor.h"
@@ -93,7 +94,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < ARRAY_LEN(commands); i++)
 		if (!strcmp(name, commands[i].name))
 			return commands[i].run(argc - 1, argv + 1);
-	near = options_nearest(name, &commands[0].name, ARRAY_LEN(commands), sizeof(commands[0]));
+	near = value_nearest(name, &commands[0].name, ARRAY_LEN(commands), sizeof(commands[0]));
 	fprintf(stderr, "orrery: unknown command \"%s\"; %s%s%s\n", name,
 		near ? "did you mean " : "`orrery --help` lists them", near ? near : "",
 		near ? "?" : "");

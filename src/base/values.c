@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * values.c - reads the values of options: numbers, sizes, durations, dates
+ * values.c - reads the values of options: numbers, sizes, durations, dates, words
  */
 #include "base/values.h"
 
@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#define WORD_MAX 40u
 #define NS_PER_S 1000000000ull
 #define SECONDS_MAX (1ull << 33) /* about 272 years, and no overflow in nanoseconds */
 
@@ -135,4 +136,66 @@ int value_piece(const char *opt, const char **list, char *piece, size_t size, st
 	*list = *p ? p + 1 : p;
 	*ret_val = eq ? eq + 1 : NULL;
 	return 1;
+}
+
+/*
+ * How many letters to change, insert, delete or swap with their neighbour between two words
+ * (Damerau and Levenshtein's distance, in its restricted form).
+ */
+static unsigned distance(const char *a, const char *b)
+{
+	size_t la = strlen(a), lb = strlen(b);
+	unsigned d[WORD_MAX + 1][WORD_MAX + 1];
+
+	if (la > WORD_MAX || lb > WORD_MAX)
+		return WORD_MAX;
+	for (unsigned i = 0; i <= la; i++)
+		d[i][0] = i;
+	for (unsigned j = 0; j <= lb; j++)
+		d[0][j] = j;
+	for (size_t i = 1; i <= la; i++) {
+		for (size_t j = 1; j <= lb; j++) {
+			unsigned least = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+
+			least = MIN(least, MIN(d[i - 1][j], d[i][j - 1]) + 1);
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+				least = MIN(least, d[i - 2][j - 2] + 1);
+			d[i][j] = least;
+		}
+	}
+	return d[la][lb];
+}
+
+const char *value_nearest(const char *word, const char *const *names, size_t n, size_t stride)
+{
+	const char *best = NULL;
+	unsigned least = strlen(word) < 5 ? 2 : 3; /* farther than that is another word */
+
+	for (size_t i = 0; i < n; i++) {
+		const char *name;
+
+		memcpy(&name, (const char *)names + i * stride, sizeof(name));
+		unsigned d = distance(word, name);
+		if (d < least) {
+			least = d;
+			best = name;
+		}
+	}
+	return best;
+}
+
+int value_choice(const char *opt, const char *text, const char *const *names, unsigned n,
+		 struct err *e, unsigned *ret)
+{
+	const char *near = value_nearest(text, names, n, sizeof(*names));
+
+	for (unsigned i = 0; i < n; i++) {
+		if (!strcmp(text, names[i])) {
+			*ret = i;
+			return 0;
+		}
+	}
+	if (near)
+		return err_set(e, -EINVAL, "%s %.40s: unknown; did you mean %s?", opt, text, near);
+	return err_set(e, -EINVAL, "%s %.40s: unknown; orrery(1) lists what there is", opt, text);
 }

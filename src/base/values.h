@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * values.h - reads the values of options: numbers, sizes, durations, dates
+ * values.h - reads the values of options: numbers, sizes, durations, dates, words
  *
  * Each takes the option's name for the message. 0 and *ret, or -EINVAL with a message.
  */
@@ -17,6 +17,12 @@ int value_size(const char *opt, const char *text, struct err *e, u64 *ret);
 int value_seconds(const char *opt, const char *text, struct err *e, u64 *ret);
 /* Unix seconds, or "YYYY-MM-DD" with an optional "THH:MM:SS" and "Z": always UTC. */
 int value_time(const char *opt, const char *text, struct err *e, s64 *ret);
+
+/* One of @n @names: its number in *ret. The message says which one was probably meant. */
+int value_choice(const char *opt, const char *text, const char *const *names, unsigned n,
+		 struct err *e, unsigned *ret);
+/* The one of @n @names that @word is probably meant to be, or NULL. @stride: bytes between them. */
+const char *value_nearest(const char *word, const char *const *names, size_t n, size_t stride);
 
 /*
  * The pieces of "WORD,KEY=VALUE,FLAG": *list is advanced behind one piece, which is copied to

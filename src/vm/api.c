@@ -20,8 +20,8 @@
 
 #include "base/hosttime.h"
 #include "base/wire.h"
-#include "vm/api_set.h"
 #include "vm/exec.h"
+#include "vm/options.h"
 #include "vm/session.h"
 #include "vm/vsock.h"
 
@@ -43,7 +43,7 @@ _Static_assert((int)ORR_CREATED == LIFE_CREATED && (int)ORR_RUNNING == LIFE_RUNN
 	       "states");
 
 struct orr_vm {
-	struct api_config config;
+	struct vm_options config;
 	struct life life;
 	pthread_t thread;
 	struct order first_stop; /* of who did not wait until it ran */
@@ -127,7 +127,7 @@ static void on_hung(void *opaque, const char *words)
 
 static void release(orr_vm *vm)
 {
-	api_config_fini(&vm->config);
+	vm_options_fini(&vm->config);
 	pthread_cond_destroy(&vm->cond);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);
@@ -161,7 +161,7 @@ orr_vm *orr_vm_new(void)
 
 	if (!vm)
 		return NULL;
-	api_config_init(&vm->config);
+	vm_options_init(&vm->config, "");
 	vm->life = (struct life){ .state = LIFE_CREATED, .changed = on_changed, .opaque = vm };
 	vm->config.cfg.life = &vm->life;
 	vm->config.cfg.attach = on_attach;
@@ -212,14 +212,14 @@ int orr_vm_set(orr_vm *vm, const char *option, const char *value)
 {
 	int r = configurable(vm, "set an option");
 
-	return r < 0 ? r : api_config_set(&vm->config, option, value, &last);
+	return r < 0 ? r : vm_options_set(&vm->config, option, value, &last);
 }
 
 int orr_vm_set_command(orr_vm *vm, const char *const *argv)
 {
 	int r = configurable(vm, "set the command");
 
-	return r < 0 ? r : api_config_command(&vm->config, argv, &last);
+	return r < 0 ? r : vm_options_command(&vm->config, argv, &last);
 }
 
 int orr_vm_set_streams(orr_vm *vm, int in, int out, int err)
@@ -257,7 +257,7 @@ int orr_vm_start(orr_vm *vm)
 	int r = configurable(vm, "start");
 
 	if (r == 0)
-		r = api_config_finish(&vm->config, &last);
+		r = vm_options_finish(&vm->config, &last);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vm->lock);
