@@ -121,7 +121,8 @@ static int vsock_open(void *opaque, const struct vm_dev_host *host, struct err *
 	if (!o->dir)
 		return 0;
 	o->dir_fd = open(o->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (o->dir_fd < 0)
+	/* O_PATH needs no permission on the directory itself, a socket in it does. */
+	if (o->dir_fd < 0 || faccessat(AT_FDCWD, o->dir, X_OK, AT_EACCESS) < 0)
 		return err_sys(e, -errno,
 			       "--vsock dir=%s: it must be a directory, for sockets vsock_PORT",
 			       o->dir);
