@@ -204,6 +204,35 @@ def interrupts(orrery, scratch):
     cli.expect("status", got.status, 0, got)
 
 
+def idle(orrery, scratch):
+    """Byte 3 stops vCPUs that are halted, too; debuggers come and go."""
+    g = Guest(orrery, scratch, cli.CODE_IDLE, "--clock", "real", "--cpus", "2", how=",nowait")
+    cli.expect("its word", g.p.stdout.readline(), b"ready\n")
+    for _ in range(3):
+        c = Client(g.path)
+        c.quiet()
+        cli.expect_in("it stands still", "T02", c.ask("?"))
+        c.send("c")
+        time.sleep(0.05)
+        c.s.sendall(b"\x03")
+        cli.expect_in("interrupt", "T02", c.reply())
+        cli.expect_in("info", "halted", bytes.fromhex(c.ask("qThreadExtraInfo,1")).decode())
+        cli.expect_in("info", "not started", bytes.fromhex(c.ask("qThreadExtraInfo,2")).decode())
+        cli.expect("time stands still", time_of(c), time_of(c))
+        cli.expect("detach", c.ask("D"), "OK")
+        c.close()
+    c = Client(g.path)
+    cli.expect("kill", c.ask("vKill;1"), "OK")
+    cli.expect("status", g.end().status, 0)
+
+
+def time_of(c):
+    c.send("qRcmd," + b"time".hex())
+    got = bytes.fromhex(c.reply()[1:])
+    cli.expect("qRcmd", c.reply(), "OK")
+    return got
+
+
 def triple(orrery, scratch):
     """The debugger sees the guest's end before it is one."""
     g = Guest(orrery, scratch, cli.CODE_TRIPLE)
@@ -235,9 +264,7 @@ def exact(orrery, scratch):
         cli.expect_in("stop", "T05", c.ask("c" if i % 2 else "vCont;s:1"))
         if c.reg(RIP) == ENTRY + 8:
             c.ask("vCont;s:1")
-        c.send("qRcmd," + b"time".hex())
-        times.append(bytes.fromhex(c.reply()[1:]))
-        cli.expect("qRcmd", c.reply(), "OK")
+        times.append(time_of(c))
         c.ask("g")
     cli.expect("time goes on", sorted(set(times)), times)
     c.ask(f"z0,{ENTRY + 8:x},1")
@@ -369,4 +396,4 @@ def refused(orrery, scratch):
         cli.expect("lines", got.err.count("\n"), 1, got)
 
 
-cli.main([packets, interrupts, triple, exact, port, hostile, orders, kvm, refused])
+cli.main([packets, interrupts, idle, triple, exact, port, hostile, orders, kvm, refused])
