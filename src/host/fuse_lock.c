@@ -19,7 +19,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#define LOCKERS_MAX 1024u
+#define LOCKERS_MAX 1024u /* or an eighth of the descriptors, which is not counted among them */
 
 struct fuse_locker {
 	struct fuse_locker *next;
@@ -72,7 +72,7 @@ static int locker_fd(struct fuse *f, struct fnode *n, u64 owner)
 		l = l->next;
 	if (l)
 		return l->fd;
-	if (f->n_lockers == LOCKERS_MAX)
+	if (f->n_lockers >= MIN(LOCKERS_MAX, f->cfg.fds / 8))
 		return -ENOLCK;
 	fd = open_for_locks(f, n);
 	if (fd < 0)

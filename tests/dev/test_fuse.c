@@ -475,6 +475,28 @@ static void locks(void **state)
 	client_down(&c);
 }
 
+/* Each owner costs a descriptor: the client has a part of those only, and gets it back. */
+static void lock_owners(void **state)
+{
+	enum { FDS = 64, MAX = FDS / 8 };
+	struct fuse_flush_in fl = { .lock_owner = 1 };
+	struct client c;
+	u64 n, fh = 0;
+
+	fuse_put_file("a", "0123456789");
+	client_up(&c, (struct fuse_cfg){ .fds = FDS });
+	n = client_look(&c, 1, "a");
+	assert_int_equal(client_open(&c, n, O_RDWR, &fh), 0);
+	for (u64 owner = 1; owner <= MAX; owner++)
+		assert_int_equal(lock(&c, n, fh, owner, FUSE_SETLK, F_RDLCK, 0), 0);
+	assert_int_equal(lock(&c, n, fh, MAX + 1, FUSE_SETLK, F_RDLCK, 0), -ENOLCK);
+	assert_int_equal(lock(&c, n, fh, MAX, FUSE_SETLK, F_RDLCK, 0), 0);
+	fl.fh = fh;
+	assert_int_equal(client_call(&c, FUSE_FLUSH, n, &fl, sizeof(fl), NULL), 0);
+	assert_int_equal(lock(&c, n, fh, MAX + 1, FUSE_SETLK, F_RDLCK, 0), 0);
+	client_down(&c);
+}
+
 /* --- what root may ---------------------------------------------------------------------------- */
 
 static void owners(void **state)
@@ -552,7 +574,7 @@ int main(void)
 		CASE(session),	     CASE(truncated),	CASE(no_escape),  CASE(swapped),
 		CASE(special_files), CASE(read_only),	CASE(forgetting), CASE(eviction),
 		CASE(handles),	     CASE(directories), CASE(exact),	  CASE(absent),
-		CASE(locks),	     CASE(owners),	CASE(nameless),
+		CASE(locks),	     CASE(lock_owners), CASE(owners),	  CASE(nameless),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
