@@ -31,7 +31,7 @@
 #define RETRY_NS 20000000u
 #define INSIST 3u /* that many SIGINTs or SIGTERMs end us, whatever the guest does */
 
-enum { OPT_VM = 1, OPT_TTY, OPT_ENV, OPT_CWD, OPT_WAIT, OPT_HELP };
+enum { OPT_VM = 1, OPT_TTY, OPT_ENV, OPT_CWD, OPT_WAIT, OPT_TIMEOUT, OPT_HELP };
 
 static const struct option_def options[] = {
 	{ "vm", 0, "NAME|PID", "which VM, if more than one is running", OPT_VM },
@@ -39,6 +39,7 @@ static const struct option_def options[] = {
 	{ "env", 0, "NAME=VALUE", "sets a variable for the command; may be repeated", OPT_ENV },
 	{ "cwd", 0, "DIR", "the command's directory; default: that of the VM's own", OPT_CWD },
 	{ "wait", 0, "SEC", "how long to wait for a guest that boots (default 10)", OPT_WAIT },
+	{ "timeout", 0, "SEC", "gives the command up after SEC seconds: status 124", OPT_TIMEOUT },
 	{ "help", 'h', NULL, "this list", OPT_HELP },
 	{ 0 },
 };
@@ -53,7 +54,7 @@ static const char intro[] =
 static const char outro[] =
 	"\n"
 	"Exit status: the command's, 128 + N if signal N killed it; 127 or 126 if it could not be\n"
-	"started. 125: Orrery could not do what was asked.\n";
+	"started. 124: time-out. 125: Orrery could not do what was asked.\n";
 
 static const int passed_on[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
 
@@ -61,7 +62,7 @@ struct exec_args {
 	const char *vm, *cwd;
 	const char *env[ENV_MAX + 2]; /* the first for TERM */
 	unsigned n_env;
-	u64 wait_ns;
+	u64 wait_ns, timeout_ns; /* 0: no time-out */
 	bool tty, help;
 };
 
@@ -91,6 +92,8 @@ static int on_option(void *opaque, int id, const char *v, struct err *e)
 		break;
 	case OPT_WAIT:
 		return value_seconds("--wait", v, e, &a->wait_ns);
+	case OPT_TIMEOUT:
+		return value_seconds("--timeout", v, e, &a->timeout_ns);
 	case OPT_ENV:
 		if (v[0] == '=' || !strchr(v, '='))
 			return err_set(e, -EINVAL, "--env %.80s: it takes NAME=VALUE", v);
@@ -167,8 +170,9 @@ static int failed(int r, struct err *e)
 	switch (r) {
 	case -ENOENT:
 	case -ENOEXEC:
+	case -ETIMEDOUT:
 		fprintf(stderr, "orrery: %s\n", e->msg);
-		return r == -ENOENT ? 127 : 126;
+		return r == -ENOENT ? 127 : r == -ENOEXEC ? 126 : VM_STATUS_TIMEOUT;
 	case -EPIPE: /* as a program that writes to a pipe without a reader: silently */
 		return 128 + SIGPIPE;
 	case -ECANCELED:
@@ -210,7 +214,8 @@ static int run(struct exec_args *a, char **argv, struct err *e)
 	if (r == 0) {
 		/* Not before: until then they end us. */
 		sigprocmask(SIG_BLOCK, &sig.set, NULL);
-		r = exec_run(x, fd, EXEC_FOREVER, e, &status);
+		r = exec_run(x, fd, a->timeout_ns ? host_ns() + a->timeout_ns : EXEC_FOREVER, e,
+			     &status);
 		term_restore();
 		r = r < 0 ? failed(r, e) : status;
 	}

@@ -111,6 +111,9 @@ def signals(orrery, scratch):
             if left == b"0":
                 break
         expect("what is left of it", left, b"0")
+        got = v.exec("--timeout", "0.5", "--", "sh", "-c", "echo out; exec sleep 54321")
+        expect("status of a time-out", (got.status, got.out), (124, b"out\n"), got)
+        expect("lines", len(got.err.splitlines()), 1, got)
 
 
 def terminal(orrery, scratch):
