@@ -334,6 +334,24 @@ static u32 selector(struct rng *g, bool null_too)
 	return sel[rnd_below(g, ARRAY_LEN(sel) - (null_too ? 0 : 2))];
 }
 
+/* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE. */
+static void make_base(struct rng *g, struct diff_insn *d)
+{
+	unsigned reg = rnd_below(g, 16);
+
+	gen_start(g, d);
+	if (reg == X86_RSP)
+		reg = X86_RAX;
+	if (rnd_pct(g, 60))
+		gen_set32(d, reg, (u32)rnd_pointer(g));
+	gen_mark(d);
+	gen_bytes(d, 0xf3, 1);
+	gen_bytes(d, 0x40 | rnd_below(g, 2) << 3 | reg >> 3, 1);
+	gen_bytes(d, 0xae0f, 2);
+	gen_bytes(d, 0xc0 | rnd_below(g, 4) << 3 | (reg & 7), 1);
+	gen_finish(d);
+}
+
 /*
  * MOV and POP to segment registers, LFS, LGS. A null selector in FS or GS clears the base on some
  * CPUs and not on others.
@@ -345,6 +363,10 @@ static void make_segment(struct rng *g, struct diff_insn *d)
 	u64 at = DIFF_DATA + 0x100 + (rnd_below(g, 0x3c00) & ~15u);
 	u32 sel = selector(g, reg != X86_FS && reg != X86_GS);
 
+	if (g->mode == DIFF_64 && rnd_pct(g, 40)) {
+		make_base(g, d);
+		return;
+	}
 	gen_start(g, d);
 	if (reg >= X86_FS && rnd_pct(g, 30)) {
 		store_imm(d, at, (u32)rnd_value(g), 4);

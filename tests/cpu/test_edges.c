@@ -78,6 +78,11 @@
 	X(cmpxchg8b_fail_readonly, 14, CODE, "xor %eax,%eax; xor %edx,%edx; cmpxchg8b 0x20004000") \
 	X(cmpxchg8b_ok, END, CODE, "mov 0x20000100,%eax; mov 0x20000104,%edx; cmpxchg8b 0x20000100") \
 	X(cmpxchg16b_ok, END, CODE, "mov 0x20000100,%rax; mov 0x20000108,%rdx; lock cmpxchg16b 0x20000100") \
+	X(cmpxchg16b_other, END, CODE, "stc; mov 0x20000100,%rax; mov %rcx,%rdx; lock cmpxchg16b 0x20000100; setc %bl; setz %cl") \
+	X(cmpxchg16b_keeps_flags, END, CODE, "mov 0x20000100,%rax; mov 0x20000108,%rdx; mov $0x7fffffff,%esi; add $1,%esi; cmpxchg16b 0x20000100; setc %bl; seto %cl; sets %sil") \
+	X(cmpxchg16b_beside, END, CODE, "mov $0x20000100,%r12d; mov 8(%r12),%rdx; mov (%r12),%rax; lock cmpxchg16b (%r12); mov %rbx,16(%r12); lock cmpxchg16b 32(%r12)") \
+	X(cmpxchg16b_spilled_base, END, CODE, "mov $0x20000100,%r9d; mov (%r9),%rax; mov 8(%r9),%rdx; lock cmpxchg16b (%r9)") \
+	X(cmpxchg16b_read_only, 14, CODE, "stc; cmpxchg16b 0x20004000; nop")                          \
 	X(cmpxchg16b_misaligned, 13, CODE, "cmpxchg16b 0x20000108")                                \
 	X(bswap_32, END, CODE, "or $-1,%rax; mov $0x12345678,%eax; bswap %eax; bswap %rbx")        \
 	/* multiplication flags */                                                                 \
@@ -154,6 +159,9 @@
 	X(test_readonly_ok, END, CODE, "testl $-1,0x20004000")                                     \
 	X(bt_readonly_ok, END, CODE, "btl $3,0x20004000; setc %al; cmp $1,%esp")                   \
 	X(shift_zero_still_writes, 14, CODE, "mov $0,%cl; shll %cl,0x20004000")                    \
+	X(base_32_bits, END, CODE, "or $-1,%r9; wrgsbase %r9d; rdgsbase %r10; mov %r10,%rax; rdgsbase %r11d; or $-1,%rbx; rdgsbase %ebx; wrfsbase %ecx; rdfsbase %r15") \
+	X(base_not_canonical, 13, CODE, "mov $1,%r9d; ror $1,%r9; stc; wrfsbase %r9; nop")        \
+	X(from_segments, END, CODE, "stc; or $-1,%rax; or $-1,%r9; or $-1,%r10; mov %ss,%ax; mov %cs,%r9w; mov %ss,%r10; mov %cs,%ebx; movw %ss,0x20000101; setc %cl") \
 	X(fs_gs, END, CODE, "mov $0x20000000,%eax; wrfsbase %rax; mov %fs:0x100,%ebx; wrgsbase %rbx; rdgsbase %ecx; rdfsbase %rdx") \
 	X(wrfsbase_noncanonical, 13, CODE, "mov $1,%eax; ror $1,%rax; wrfsbase %rax")              \
 	X(selectors, END, CODE, "mov %cs,%eax; mov %ss,%rbx; mov %ds,%cx; mov %fs,0x20000100; push %gs") \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * jit_flow.c - the translator: the stack, jumps, calls
+ * jit_flow.c - the translator: the stack, jumps, calls, and what system calls and task switches need
  */
 #include "cpu/soft/x86/jit_priv.h"
 
@@ -219,5 +219,72 @@ bool tr_sti(struct tr *t)
 	elea(e, EM_W, T1, T1, -1, 0, -(s32)t->held);
 	estore(e, VCPU(sti_at), T1);
 	ehere(e, set);
+	return true;
+}
+
+/* --- segments ---------------------------------------------------------------------------- */
+
+static struct erm seg_field(unsigned seg, size_t field)
+{
+	return em(VC, (s32)(offsetof(struct vcpu, c.seg) + seg * sizeof(struct x86_seg) + field));
+}
+
+/* T0 becomes the base of @seg: where instructions of 64-bit code find it, and in the register. */
+static void set_base(struct tr *t, unsigned seg)
+{
+	estore(&t->e, seg_field(seg, offsetof(struct x86_seg, base)), T0);
+	estore(&t->e, em(VC, (s32)(offsetof(struct vcpu, c.segbase) + seg * 8u)), T0);
+}
+
+bool tr_mov_from_seg(struct tr *t, const ZydisDecodedOperand *o)
+{
+	struct emit *e = &t->e;
+	bool high;
+
+	if (o[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
+		return false;
+	int g = gpr_of(o[0].reg.value, &high);
+	einsn(e, EM_0F, 0xb7, T1, /* movzx r11d, ... */
+	      seg_field((unsigned)t->b->ops[t->k].imm, offsetof(struct x86_seg, sel)));
+	if (o[0].size == 16)
+		einsn(e, EM_66, 0x89, T1, host_of[g] < 0 ? greg((unsigned)g) : er((u8)host_of[g]));
+	else
+		put(t, (unsigned)g, T1);
+	return true;
+}
+
+/* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE. */
+bool tr_base(struct tr *t, const ZydisDecodedOperand *o, unsigned seg, bool write)
+{
+	struct emit *e = &t->e;
+	unsigned wide = o[0].size == 64 ? EM_W : 0;
+	bool high;
+	int g = gpr_of(o[0].reg.value, &high);
+
+	flags_drop(t);
+	einsn(e, 0, 0xf7, 0, VCPU(c.cr4)); /* test */
+	e32(e, CR4_FSGSBASE);
+	leave(t, CC_E);
+	if (!write) {
+		einsn(e, wide, 0x8b, T1, seg_field(seg, offsetof(struct x86_seg, base)));
+		put(t, (unsigned)g, T1);
+		return true;
+	}
+	einsn(e, wide, 0x8b, T0, er(use(t, (unsigned)g, T0)));
+	if (wide)
+		check_canonical(t);
+	set_base(t, seg);
+	return true;
+}
+
+bool tr_swapgs(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	need_kernel(t);
+	eload(e, T0, VCPU(c.kernel_gs_base));
+	eload(e, T1, seg_field(X86_GS, offsetof(struct x86_seg, base)));
+	estore(e, VCPU(c.kernel_gs_base), T1);
+	set_base(t, X86_GS);
 	return true;
 }

@@ -18,27 +18,28 @@ struct rule {
  * values, or undefined ones that do not depend on the old; FX_KEEP: some stay, or all may.
  */
 static const struct rule rules[] = {
-	{ ZYDIS_MNEMONIC_MOV, FX_NONE },    { ZYDIS_MNEMONIC_MOVZX, FX_NONE },
-	{ ZYDIS_MNEMONIC_MOVSX, FX_NONE },  { ZYDIS_MNEMONIC_MOVSXD, FX_NONE },
-	{ ZYDIS_MNEMONIC_MOVNTI, FX_NONE }, { ZYDIS_MNEMONIC_NOT, FX_NONE },
-	{ ZYDIS_MNEMONIC_ADD, FX_SET },	    { ZYDIS_MNEMONIC_OR, FX_SET },
-	{ ZYDIS_MNEMONIC_ADC, FX_SOME },    { ZYDIS_MNEMONIC_SBB, FX_SOME },
-	{ ZYDIS_MNEMONIC_AND, FX_SET },	    { ZYDIS_MNEMONIC_SUB, FX_SET },
-	{ ZYDIS_MNEMONIC_XOR, FX_SET },	    { ZYDIS_MNEMONIC_CMP, FX_SET },
-	{ ZYDIS_MNEMONIC_TEST, FX_SET },    { ZYDIS_MNEMONIC_NEG, FX_SET },
-	{ ZYDIS_MNEMONIC_INC, FX_KEEP },    { ZYDIS_MNEMONIC_DEC, FX_KEEP },
-	{ ZYDIS_MNEMONIC_SHL, FX_KEEP },    { ZYDIS_MNEMONIC_SHR, FX_KEEP },
-	{ ZYDIS_MNEMONIC_SAR, FX_KEEP },    { ZYDIS_MNEMONIC_ROL, FX_KEEP },
-	{ ZYDIS_MNEMONIC_ROR, FX_KEEP },    { ZYDIS_MNEMONIC_RCL, FX_SOME },
-	{ ZYDIS_MNEMONIC_RCR, FX_SOME },    { ZYDIS_MNEMONIC_SHLD, FX_KEEP },
-	{ ZYDIS_MNEMONIC_SHRD, FX_KEEP },   { ZYDIS_MNEMONIC_BT, FX_KEEP },
-	{ ZYDIS_MNEMONIC_BTS, FX_KEEP },    { ZYDIS_MNEMONIC_BTR, FX_KEEP },
-	{ ZYDIS_MNEMONIC_BTC, FX_KEEP },    { ZYDIS_MNEMONIC_BSF, FX_KEEP },
-	{ ZYDIS_MNEMONIC_BSR, FX_KEEP },    { ZYDIS_MNEMONIC_IMUL, FX_KEEP },
-	{ ZYDIS_MNEMONIC_MUL, FX_KEEP },    { ZYDIS_MNEMONIC_POPCNT, FX_SET },
-	{ ZYDIS_MNEMONIC_CRC32, FX_NONE },  { ZYDIS_MNEMONIC_XADD, FX_SET },
-	{ ZYDIS_MNEMONIC_LZCNT, FX_KEEP },  { ZYDIS_MNEMONIC_TZCNT, FX_KEEP },
-	{ ZYDIS_MNEMONIC_MOVBE, FX_NONE },  { ZYDIS_MNEMONIC_CMPXCHG, FX_SET },
+	{ ZYDIS_MNEMONIC_MOV, FX_NONE },	{ ZYDIS_MNEMONIC_MOVZX, FX_NONE },
+	{ ZYDIS_MNEMONIC_MOVSX, FX_NONE },	{ ZYDIS_MNEMONIC_MOVSXD, FX_NONE },
+	{ ZYDIS_MNEMONIC_MOVNTI, FX_NONE },	{ ZYDIS_MNEMONIC_NOT, FX_NONE },
+	{ ZYDIS_MNEMONIC_ADD, FX_SET },		{ ZYDIS_MNEMONIC_OR, FX_SET },
+	{ ZYDIS_MNEMONIC_ADC, FX_SOME },	{ ZYDIS_MNEMONIC_SBB, FX_SOME },
+	{ ZYDIS_MNEMONIC_AND, FX_SET },		{ ZYDIS_MNEMONIC_SUB, FX_SET },
+	{ ZYDIS_MNEMONIC_XOR, FX_SET },		{ ZYDIS_MNEMONIC_CMP, FX_SET },
+	{ ZYDIS_MNEMONIC_TEST, FX_SET },	{ ZYDIS_MNEMONIC_NEG, FX_SET },
+	{ ZYDIS_MNEMONIC_INC, FX_KEEP },	{ ZYDIS_MNEMONIC_DEC, FX_KEEP },
+	{ ZYDIS_MNEMONIC_SHL, FX_KEEP },	{ ZYDIS_MNEMONIC_SHR, FX_KEEP },
+	{ ZYDIS_MNEMONIC_SAR, FX_KEEP },	{ ZYDIS_MNEMONIC_ROL, FX_KEEP },
+	{ ZYDIS_MNEMONIC_ROR, FX_KEEP },	{ ZYDIS_MNEMONIC_RCL, FX_SOME },
+	{ ZYDIS_MNEMONIC_RCR, FX_SOME },	{ ZYDIS_MNEMONIC_SHLD, FX_KEEP },
+	{ ZYDIS_MNEMONIC_SHRD, FX_KEEP },	{ ZYDIS_MNEMONIC_BT, FX_KEEP },
+	{ ZYDIS_MNEMONIC_BTS, FX_KEEP },	{ ZYDIS_MNEMONIC_BTR, FX_KEEP },
+	{ ZYDIS_MNEMONIC_BTC, FX_KEEP },	{ ZYDIS_MNEMONIC_BSF, FX_KEEP },
+	{ ZYDIS_MNEMONIC_BSR, FX_KEEP },	{ ZYDIS_MNEMONIC_IMUL, FX_KEEP },
+	{ ZYDIS_MNEMONIC_MUL, FX_KEEP },	{ ZYDIS_MNEMONIC_POPCNT, FX_SET },
+	{ ZYDIS_MNEMONIC_CRC32, FX_NONE },	{ ZYDIS_MNEMONIC_XADD, FX_SET },
+	{ ZYDIS_MNEMONIC_LZCNT, FX_KEEP },	{ ZYDIS_MNEMONIC_TZCNT, FX_KEEP },
+	{ ZYDIS_MNEMONIC_MOVBE, FX_NONE },	{ ZYDIS_MNEMONIC_CMPXCHG, FX_SET },
+	{ ZYDIS_MNEMONIC_CMPXCHG16B, FX_KEEP },
 };
 
 /* False: not one of these. */
@@ -61,6 +62,11 @@ bool moves_data(const ZydisDecodedInstruction *in)
 	enum fx fx;
 
 	return rule_of(in, &fx);
+}
+
+unsigned alignment_of(const ZydisDecodedInstruction *in)
+{
+	return in->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B ? 16 : 1;
 }
 
 /* A shift by a constant that is not 0 keeps no flag. */
@@ -337,7 +343,7 @@ static bool tr_modrm(struct tr *t, const ZydisDecodedInstruction *in, const Zydi
 	if (!prefixes_plain(in, &f) || !modrm_of(in, o, &x) || (x.mem && (op->flags & OPF_EASLOW)))
 		return false;
 	if (x.mem)
-		m = mem_operand(t, op, x.rm->size / 8u, 1, writes(x.rm));
+		m = mem_operand(t, op, x.rm->size / 8u, alignment_of(in), writes(x.rm));
 	flags_before(t);
 	if (exchangeable(in, &x)) {
 		tr_exchanged(t, in, &x, f);
@@ -653,6 +659,14 @@ bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecoded
 		return tr_cli(t);
 	case ZYDIS_MNEMONIC_STI:
 		return tr_sti(t);
+	case ZYDIS_MNEMONIC_SWAPGS:
+		return tr_swapgs(t);
+	case ZYDIS_MNEMONIC_RDFSBASE:
+	case ZYDIS_MNEMONIC_WRFSBASE:
+		return tr_base(t, o, X86_FS, in->mnemonic == ZYDIS_MNEMONIC_WRFSBASE);
+	case ZYDIS_MNEMONIC_RDGSBASE:
+	case ZYDIS_MNEMONIC_WRGSBASE:
+		return tr_base(t, o, X86_GS, in->mnemonic == ZYDIS_MNEMONIC_WRGSBASE);
 	case ZYDIS_MNEMONIC_BSWAP:
 		return tr_bswap(t, o);
 	default:
@@ -666,7 +680,9 @@ bool tr_insn(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecoded
 	    o[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
 		return tr_bit_string(t, in, o);
 	enum fx fx;
-	if (fn == op_sys || fn == op_mov_from_seg || !rule_of(in, &fx))
+	if (fn == op_mov_from_seg)
+		return tr_mov_from_seg(t, o);
+	if (fn == op_sys || !rule_of(in, &fx))
 		return false;
 	if (in->attributes & ZYDIS_ATTRIB_HAS_MODRM)
 		return tr_modrm(t, in, o, bytes);

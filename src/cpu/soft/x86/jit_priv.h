@@ -347,7 +347,8 @@ const ZydisDecodedOperand *encoded_in(const ZydisDecodedInstruction *in,
 				      const ZydisDecodedOperand *o, ZydisOperandEncoding enc);
 unsigned map_flag(const ZydisDecodedInstruction *in);
 void copy_imm(struct tr *t, const ZydisDecodedInstruction *in, const u8 *bytes);
-bool moves_data(const ZydisDecodedInstruction *in); /* is re-emitted with other registers */
+unsigned alignment_of(const ZydisDecodedInstruction *in); /* that its memory operand must have */
+bool moves_data(const ZydisDecodedInstruction *in);	  /* is re-emitted with other registers */
 bool keeps_t0(const struct insn *x); /* although it uses a register that lives in memory */
 enum fx fx_of(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o);
 
@@ -362,6 +363,9 @@ bool tr_ret(struct tr *t);
 bool tr_pushf(struct tr *t);
 bool tr_cli(struct tr *t);
 bool tr_sti(struct tr *t);
+bool tr_mov_from_seg(struct tr *t, const ZydisDecodedOperand *o);
+bool tr_base(struct tr *t, const ZydisDecodedOperand *o, unsigned seg, bool write);
+bool tr_swapgs(struct tr *t);
 
 /* jit_vec.c */
 bool tr_sse(struct tr *t, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o,

@@ -117,6 +117,8 @@ static bool mem_access(const struct tr *t, unsigned k, op_fn fn, struct access *
 		return true;
 	}
 	a->n = m->size / 8u;
+	a->align = (u8)alignment_of(&x->in);
+	a->checks = a->align > 1;
 	a->write = (m->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
 	return (moves_data(&x->in) && !strings_bits(x)) || x->in.mnemonic == ZYDIS_MNEMONIC_XCHG;
 }
