@@ -253,7 +253,7 @@ static void on_start(void *dev)
 	struct virtio_balloon *b = dev;
 
 	if (has_stats(b))
-		take_stats(b, vdev_queue(b->v, Q_DEFLATE + 1));
+		vdev_run_queue(b->v, Q_DEFLATE + 1);
 }
 
 /* The driver may write two fields: how many pages it has given, and its poison (5.5.4). */

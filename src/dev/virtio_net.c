@@ -416,8 +416,7 @@ static void on_ready(void *opaque)
 	if (!n->started || !vdev_started(n->v))
 		return;
 	for (unsigned i = 0; i < n->st.pairs; i++)
-		transmit(n, i);
-	sent(n);
+		vdev_run_queue(n->v, 2 * i + 1);
 }
 
 static void on_notify(void *dev, unsigned index)

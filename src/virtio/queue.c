@@ -63,6 +63,9 @@ struct vq {
 	u16 seen;	/* avail.idx when last read */
 	u16 asked;	/* what avail_event holds */
 	bool no_notify; /* what used.flags holds */
+	bool limited;	/* to @left more chains; @cut: one more was asked for */
+	bool cut;
+	u32 left;
 	u32 gen;
 	struct vq_chain *spare; /* chains not in use */
 	struct vq_chain **all;	/* owned; every chain there is */
@@ -306,6 +309,10 @@ int vq_pop(struct vq *q, struct vq_chain **ret)
 
 	if (!usable(q))
 		return 0;
+	if (q->limited && !q->left) {
+		q->cut = true;
+		return 0;
+	}
 	if (q->seen == q->st.last_avail)
 		r = look(q);
 	if (r == 0 && q->st.notify && ask(q))
@@ -327,6 +334,7 @@ int vq_pop(struct vq *q, struct vq_chain **ret)
 	c->in = c->n_in ? c->out + c->n_out : NULL;
 	q->st.last_avail++;
 	q->st.in_flight++;
+	q->left -= q->limited;
 	*ret = c;
 	return 1;
 }
@@ -337,8 +345,24 @@ void vq_unpop(struct vq *q, struct vq_chain *c)
 		BUG_IF(c->at != (u16)(q->st.last_avail - 1));
 		q->st.last_avail--;
 		q->st.in_flight--;
+		q->left += q->limited;
 	}
 	chain_release(q, c);
+}
+
+void vq_limit(struct vq *q, u32 chains)
+{
+	q->limited = true;
+	q->left = chains;
+	q->cut = false;
+}
+
+bool vq_unlimit(struct vq *q)
+{
+	bool cut = q->limited && q->cut;
+
+	q->limited = q->cut = false;
+	return cut;
 }
 
 void vq_drop(struct vq *q, struct vq_chain *c)

@@ -140,6 +140,14 @@ void vq_reset(struct vq *q);
 struct vq_st *vq_state(struct vq *q);
 unsigned vq_size_max(const struct vq *q);
 
+/*
+ * From now on @chains more are popped, and then vq_pop says that there are none. A driver on another
+ * thread can add them as fast as a device takes them: whoever is called by it must come to an end.
+ */
+void vq_limit(struct vq *q, u32 chains);
+/* As many as there are again. Whether one was refused meanwhile: there may be more, unannounced. */
+bool vq_unlimit(struct vq *q);
+
 /* The device is broken by another queue: nothing is popped or pushed until vq_reset. */
 void vq_set_broken(struct vq *q);
 

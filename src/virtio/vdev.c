@@ -28,6 +28,11 @@
 	(BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_EVENT_IDX) |                                  \
 	 BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(F_RING_RESET))
 
+/* More than a queue holds: a driver that waits for the device while it works never gets there. */
+#define CHAINS_A_TURN (4 * VQ_SIZE_MAX)
+
+_Static_assert(VDEV_QUEUES_MAX <= 64, "vdev.unfinished");
+
 #define ISR_QUEUE 1u
 #define ISR_CONFIG 2u
 
@@ -50,6 +55,8 @@ struct vdev {
 	void (*interrupt)(void *opaque, u8 isr);
 	void *interrupt_opaque;
 	const char *fault;
+	u64 unfinished; /* a bit for each queue to which the device must come back; see run_queue */
+	struct gate_post post;
 	struct device_ops own_ops;
 	struct vdev_stats stat;
 };
@@ -132,6 +139,7 @@ static void core_reset(struct vdev *v)
 	for (unsigned i = 0; i < v->cfg.n_queues; i++)
 		vq_reset(v->q[i]);
 	v->fault = NULL;
+	v->unfinished = 0;
 	set_isr(v, 0);
 	/* The generation survives: a driver that compares two reads must not be fooled. */
 	v->st = (struct vdev_st){ .generation = v->st.generation };
@@ -263,12 +271,41 @@ unsigned vdev_queues(const struct vdev *v)
 	return v->cfg.n_queues;
 }
 
+/*
+ * Where vCPUs have threads of their own, one can fill the queue as fast as it is emptied on behalf
+ * of another, which then never came back, nor did whoever waits for it: to pause the VM, or for the
+ * devices' lock. So a turn ends after some chains, and the next one is the VM's thread's.
+ */
+void vdev_run_queue(struct vdev *v, u32 q)
+{
+	if (q >= v->cfg.n_queues || !vdev_started(v) || !vq_ready(v->q[q]))
+		return;
+	if (!v->env.exact && v->env.gate)
+		vq_limit(v->q[q], CHAINS_A_TURN);
+	v->cfg.ops->notify(v->cfg.dev, q);
+	if (!vq_unlimit(v->q[q]))
+		return;
+	v->unfinished |= BIT(q);
+	gate_post(v->env.gate, &v->post);
+}
+
+static void on_unfinished(struct gate_post *p)
+{
+	struct vdev *v = container_of(p, struct vdev, post);
+	u64 todo = v->unfinished;
+
+	v->unfinished = 0;
+	for (unsigned q = 0; q < v->cfg.n_queues; q++)
+		if (todo & BIT(q))
+			vdev_run_queue(v, q);
+}
+
 void vdev_notify_queue(struct vdev *v, u32 q)
 {
 	if (q >= v->cfg.n_queues || !vdev_started(v) || !vq_ready(v->q[q]))
 		return;
 	v->stat.notified++;
-	v->cfg.ops->notify(v->cfg.dev, q);
+	vdev_run_queue(v, q);
 }
 
 void vdev_queue_enable(struct vdev *v, u32 q)
@@ -432,6 +469,7 @@ int vdev_new(const struct vdev_cfg *cfg, struct vdev **ret)
 		return -ENOMEM;
 	v->cfg = *cfg;
 	v->env = *cfg->env;
+	v->post.fn = on_unfinished;
 	v->cfg.features |= CORE_FEATURES;
 	v->own_ops = (struct device_ops){ .name = cfg->ops->name,
 					  .reset = no_reset, /* with the core */
@@ -454,6 +492,8 @@ void vdev_free(struct vdev *v)
 {
 	if (!v)
 		return;
+	if (v->env.gate)
+		gate_unpost(v->env.gate, &v->post);
 	if (v->cfg.dev && v->cfg.ops->free)
 		v->cfg.ops->free(v->cfg.dev);
 	for (unsigned i = 0; i < v->cfg.n_queues; i++)

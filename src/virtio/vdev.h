@@ -109,6 +109,8 @@ struct vq *vdev_queue(struct vdev *v, unsigned q);
 /* Whether feature bit @bit was negotiated. False before FEATURES_OK. */
 bool vdev_has(const struct vdev *v, unsigned bit);
 bool vdev_started(const struct vdev *v); /* DRIVER_OK, and not broken */
+/* As if the driver had notified: ops->notify, which under the real clock sees some chains at a time. */
+void vdev_run_queue(struct vdev *v, u32 q);
 /* The device changed its configuration space: new generation, and an interrupt if started. */
 void vdev_config_changed(struct vdev *v);
 /*

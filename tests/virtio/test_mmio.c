@@ -363,6 +363,85 @@ static void survives_garbage(void **s)
 	assert_true(garbage(1) != garbage(2));
 }
 
+/* --- a driver that never stops ----------------------------------------------------------------- */
+
+/* For each answer there is another request at once, as a vCPU on another thread could have it. */
+struct flood {
+	gpa_t used_idx;
+	u16 *avail_idx;
+	unsigned left;
+};
+
+static void on_answer(void *opaque, gpa_t gpa, size_t len)
+{
+	struct flood *f = opaque;
+
+	if (gpa != f->used_idx || !f->left)
+		return;
+	f->left--;
+	++*f->avail_idx;
+}
+
+static void on_kick(void *opaque)
+{
+	++*(unsigned *)opaque;
+}
+
+static void turns_end(void **s)
+{
+	enum { TURN = 4 * VQ_SIZE_MAX, ALL = 2 * TURN + 10 };
+	struct vring_desc desc = { .len = 4, .flags = VRING_DESC_F_WRITE };
+	static struct rig r;
+	struct flood f = { 0 };
+	unsigned kicks = 0;
+	struct gate_cfg gc = { .kick = on_kick, .opaque = &kicks };
+	struct gate *g;
+
+	assert_int_equal(gate_new(&gc, &g), 0);
+	vdrv_up(&r.d);
+	r.d.env.exact = false;
+	r.d.env.gate = g;
+	vdrv_attach(&r.d, echo_new(&r.e, &r.d.env));
+	vdrv_start(&r.d, GOOD, 1, 16);
+	desc.addr = vdrv_put(&r.d, NULL, 4);
+	vdrv_desc(&r.d, r.d.ring[0].desc, 0, &desc);
+	f.used_idx = r.d.ring[0].used + 2;
+	f.avail_idx = mem_ptr(r.d.mem, r.d.ring[0].avail + 2, 2);
+	mem_set_observer(r.d.mem, on_answer, &f);
+	f.left = ALL - 1;
+	*f.avail_idx = 1;
+	/* The write to the register returns, and the rest is done in turns. */
+	vdrv_notify(&r.d, 0);
+	assert_int_equal(vdrv_used_idx(&r.d, 0), TURN);
+	assert_int_equal(kicks, 1);
+	gate_dispatch(g);
+	assert_int_equal(vdrv_used_idx(&r.d, 0), 2 * TURN);
+	gate_dispatch(g);
+	assert_int_equal(vdrv_used_idx(&r.d, 0), ALL);
+	assert_int_equal(kicks, 2);
+	gate_dispatch(g);
+	assert_int_equal(r.e.notified[0], 3);
+	/* A reset ends it, and so does the device's end. */
+	f.left = ALL;
+	++*f.avail_idx;
+	vdrv_notify(&r.d, 0);
+	vdrv_wr(&r.d, VIRTIO_MMIO_STATUS, 0);
+	gate_dispatch(g);
+	assert_int_equal(r.e.notified[0], 4);
+	vdrv_start(&r.d, GOOD, 1, 16);
+	mem_set_observer(r.d.mem, on_answer, &f);
+	f.used_idx = r.d.ring[0].used + 2;
+	f.avail_idx = mem_ptr(r.d.mem, r.d.ring[0].avail + 2, 2);
+	f.left = ALL;
+	vdrv_desc(&r.d, r.d.ring[0].desc, 0, &desc);
+	*f.avail_idx = 1;
+	vdrv_notify(&r.d, 0);
+	assert_int_equal(r.e.notified[0], 5);
+	vdrv_down(&r.d);
+	gate_dispatch(g);
+	gate_free(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -371,7 +450,7 @@ int main(void)
 		cmocka_unit_test(full_reset),	    cmocka_unit_test(queues),
 		cmocka_unit_test(many_queues),	    cmocka_unit_test(config),
 		cmocka_unit_test(interrupts),	    cmocka_unit_test(shared_memory),
-		cmocka_unit_test(survives_garbage),
+		cmocka_unit_test(survives_garbage), cmocka_unit_test(turns_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
