@@ -26,6 +26,7 @@
 #include "vm/vsock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ struct orr_vm {
 	struct life life;
 	pthread_t thread;
 	struct order first_stop; /* of who did not wait until it ran */
+	int null_fd;		 /* stands for a standard error that is none; -1: not open */
 
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t cond;  /* any of it changed, or an order is done */
@@ -128,6 +130,8 @@ static void on_hung(void *opaque, const char *words)
 static void release(orr_vm *vm)
 {
 	vm_options_fini(&vm->config);
+	if (vm->null_fd >= 0)
+		close(vm->null_fd);
 	pthread_cond_destroy(&vm->cond);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);
@@ -162,6 +166,7 @@ orr_vm *orr_vm_new(void)
 	if (!vm)
 		return NULL;
 	vm_options_init(&vm->config, "");
+	vm->null_fd = -1;
 	vm->life = (struct life){ .state = LIFE_CREATED, .changed = on_changed, .opaque = vm };
 	vm->config.cfg.life = &vm->life;
 	vm->config.cfg.attach = on_attach;
@@ -252,12 +257,30 @@ static int start_thread(orr_vm *vm)
 	return r;
 }
 
+/*
+ * What Orrery says goes nowhere, if the caller wants none of it. Not to -1: glibc's dprintf(3) loses
+ * 8 KiB for each line that it cannot write there.
+ */
+static int silence(orr_vm *vm)
+{
+	if (vm->config.cfg.err_fd >= 0)
+		return 0;
+	if (vm->null_fd < 0)
+		vm->null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (vm->null_fd < 0)
+		return err_sys(&last, -errno, "/dev/null");
+	vm->config.cfg.err_fd = vm->null_fd;
+	return 0;
+}
+
 int orr_vm_start(orr_vm *vm)
 {
 	int r = configurable(vm, "start");
 
 	if (r == 0)
 		r = vm_options_finish(&vm->config, &last);
+	if (r == 0)
+		r = silence(vm);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&vm->lock);
