@@ -33,7 +33,10 @@ def hung(program, scratch, *args):
                               env={**os.environ, **v.env}, stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL)
     cli.expect("the reader", reader.stdout.readline(), b"x\n")
-    time.sleep(0.5)
+    end = time.monotonic() + 60
+    while "held" not in v.said() and time.monotonic() < end:
+        time.sleep(0.05)
+    cli.expect_in("the disk is read", "held", v.said())
     return v, reader
 
 
@@ -42,7 +45,7 @@ def ends(v, reader, begun, who):
     took = time.monotonic() - begun
     if took > 15:
         raise cli.Bad(f"it took {took:.1f} s")
-    cli.expect("lines on standard error", len(v.said().splitlines()), 1)
+    cli.expect("lines on standard error", len(v.said().splitlines()), 2)
     cli.expect_in("why", f"without {who} of disk0", v.said())
     cli.expect("status of exec", reader.wait(20), 125)
     listed = cli.run(v.orrery, "ps", env=v.env)
