@@ -175,8 +175,9 @@ echo begins
 test -e /late && /bin/busybox sleep 1.5
 /bin/busybox insmod /button.ko
 /bin/busybox insmod /evdev.ko
+exec 3< /dev/input/event0
 echo listening
-/bin/busybox head -c 1 /dev/input/event0 > /dev/null
+/bin/busybox head -c 1 <&3 > /dev/null
 echo pressed
 /bin/busybox poweroff -f
 """
@@ -290,14 +291,14 @@ def one_sequence(program, scratch, rng, name):
                 cli.expect("exec", (got.status, got.out == b"here\n" + b"x" * 5000), (0, True), got)
             else:
                 orrery(v, "stats")
-        orrery(v, "stop", "--timeout", "60")
+        orrery(v, "stop", "--timeout", f"{60 * cli.SLOW:g}")
         v.p.wait(60 * cli.SLOW)
         reader.join()
         lines = out[0].decode().splitlines()
         # It may have been asked before it had set its trap.
         if v.p.returncode == 143 and not lines:
             return
-        cli.expect(f"status after {done}", v.p.returncode, 0)
+        cli.expect(f"status after {done}, {len(lines)} lines, {v.said()!r}", v.p.returncode, 0)
         n = len(lines) - 1
         # The trap may come before the number goes up.
         cli.expect(f"output after {done}", (lines[:n] == [str(i) for i in range(n)],
