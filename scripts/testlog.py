@@ -15,7 +15,7 @@ import sys
 CMOCKA = re.compile(r"^\[  (PASSED |FAILED |SKIPPED)\s*\] (\d+) test\(s\)", re.M)
 CMOCKA_SKIP = re.compile(r"^\[  SKIPPED \] (?!\d+ test\(s\))(\S+)", re.M)
 TAP = re.compile(r"^(ok|not ok)\b([^#\n]*)(?:#\s*(skip)\S*\s*(.*))?$", re.M | re.I)
-SKIP_WORDS = re.compile(r"^\W*skip(?:ped|ping)?\b\W*(.*\S)", re.I)
+SKIP_WORDS = re.compile(r"^(?:\S+ \([0-9.]+ s\): )?\W*skip(?:ped|ping)?\b\W*(.*\S)", re.I)
 
 
 def cases_of(output):
