@@ -367,6 +367,9 @@ void io_stop(struct io *io)
 		/* The VM has ended: a signal that asked for just that would now end us instead. */
 		while (read(io->sig, &si, sizeof(si)) > 0)
 			;
+		/* Its twin may be on its way, and the last words not said. SIGQUIT remains. */
+		for (unsigned i = 0; io->ev.signal && signals[i] != SIGQUIT; i++)
+			sigaddset(&io->old_mask, signals[i]);
 		sigaction(SIGPIPE, &io->old_pipe, NULL);
 		pthread_sigmask(SIG_SETMASK, &io->old_mask, NULL);
 	}
