@@ -26,7 +26,7 @@ extern const u8 guest_irq_handler[], guest_irq_x2_handler[];
 static struct {
 	struct rig r;
 	struct ioapic *io;
-	unsigned pin, seen, cpu;
+	unsigned pin, seen, cpu, to;
 	bool level;
 	struct gtimer timer;
 } t;
@@ -49,8 +49,10 @@ static void on_timer(void *opaque)
 /* The guest's word that it is ready, then its handler's, before the EOI. */
 static void on_report(struct rig *r, u32 val)
 {
-	if (val != VECTOR) { /* the guest is ready: what comes now is kept by its local APIC */
-		ioapic_set_irq(t.io, t.pin, true);
+	if (val != VECTOR) {
+		/* A CPU is ready: what comes now is kept by its local APIC, but not by another's. */
+		if (r->port[r->n_port - 1].cpu == t.to)
+			ioapic_set_irq(t.io, t.pin, true);
 		return;
 	}
 	t.seen++;
@@ -71,7 +73,8 @@ static void write_reg(u32 index, u32 val)
 	ioapic_bus_ops.write(t.io, 0x10, 4, val, 0);
 }
 
-static void set_up(unsigned pin, bool level, u32 dest)
+/* @to: the vCPU whose local APIC is @dest. */
+static void set_up(unsigned pin, bool level, u32 dest, unsigned to)
 {
 	struct ioapic_cfg ic = { .pins = 64, .msg = on_msi, .route = on_route };
 	u64 rte = VECTOR | (level ? RTE_LEVEL : 0) | (u64)(dest & 0xff) << 56 |
@@ -80,6 +83,7 @@ static void set_up(unsigned pin, bool level, u32 dest)
 	assert_int_equal(ioapic_new(&ic, &t.io), 0);
 	kvm_set_eoi(t.r.kvm, ioapic_eoi, t.io);
 	t.pin = pin;
+	t.to = to;
 	t.level = level;
 	t.seen = 0;
 	t.r.on_report = on_report;
@@ -106,7 +110,7 @@ static void one_pin(unsigned pin, bool level)
 		fail_msg("%s", e.msg);
 	load_irq(&t.r);
 	rig_gate(&t.r, VECTOR, (size_t)(guest_irq_handler - guest_irq));
-	set_up(pin, level, 0);
+	set_up(pin, level, 0, 0);
 	run_until_silence();
 	assert_int_equal(t.cpu, 0);
 }
@@ -133,7 +137,7 @@ static void test_apic_id_300(void **state)
 	load_irq_x2(&t.r);
 	rig_gate(&t.r, VECTOR, (size_t)(guest_irq_x2_handler - guest_irq_x2));
 	rig_start(&t.r, 1);
-	set_up(33, true, 300);
+	set_up(33, true, 300, 1);
 	run_until_silence();
 	assert_int_equal(t.cpu, 1);
 }
