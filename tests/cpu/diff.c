@@ -34,7 +34,7 @@
  *  - repeated string instructions that overwrite themselves: processors store a good many elements
  *    before they look at what they execute;
  *  - x87 environments and images across the end of the user's half of the address space: processors
- *    load and store them in parts, and part of it is not mapped (#PF or #GP first);
+ *    load and store them in parts, and part of it is not mapped (#PF, or #GP or #SS, first);
  *  - the one page that this program has between the test's (native.c).
  */
 #include "diff.h"
@@ -273,7 +273,7 @@ static bool across_task_end(const struct diff_seq *q, const struct diff_result *
 	const struct diff_insn *d = faulted(q, n->s.rip);
 
 	return d && in_parts(d->mnemonic) && n->s.rip == g->s.rip && n->vector == X86_PF_EXC &&
-	       n->cr2 >= TASK_END && g->vector == X86_GP;
+	       n->cr2 >= TASK_END && (g->vector == X86_GP || g->vector == X86_SS_EXC);
 }
 
 /* Operands of 16-bit and 32-bit code that violate more than one rule. */
