@@ -99,3 +99,20 @@ int buf_read_fd(struct buf *b, int fd, size_t max)
 			return -EFBIG;
 	}
 }
+
+int buf_write_fd(int fd, const void *data, size_t len)
+{
+	const u8 *p = data;
+
+	while (len) {
+		ssize_t n = write(fd, p, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}

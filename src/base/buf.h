@@ -30,5 +30,7 @@ int buf_printf(struct buf *b, const char *fmt, ...) attr_printf(2, 3) attr_nodis
  * 0, -EFBIG if the file is longer than @max, or the negative errno of read(2).
  */
 int buf_read_fd(struct buf *b, int fd, size_t max) attr_nodiscard;
+/* Writes @len bytes to @fd, which blocks. 0, or the negative errno of write(2). */
+int buf_write_fd(int fd, const void *data, size_t len) attr_nodiscard;
 
 #endif

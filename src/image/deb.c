@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "image/filters.h"
 
 #define DEB_BYTES_MAX (8ull << 30) /* unpacked; Debian's largest kernel package has 0.6 GiB */
@@ -192,16 +193,9 @@ static int deb_copy(struct deb *d, struct archive *a, int fd, const char *what)
 		if (d->info.bytes > DEB_BYTES_MAX)
 			return err_set(d->e, -EFBIG, "%s: unpacks to more than %llu GiB", d->path,
 				       DEB_BYTES_MAX >> 30);
-		for (la_ssize_t done = 0; done < n;) {
-			ssize_t w = write(fd, buf + done, (size_t)(n - done));
-
-			if (w < 0 && errno == EINTR)
-				continue;
-			if (w < 0)
-				return err_sys(d->e, -errno, "cannot unpack %s from %s", what,
-					       d->path);
-			done += w;
-		}
+		int r = buf_write_fd(fd, buf, (size_t)n);
+		if (r < 0)
+			return err_sys(d->e, r, "cannot unpack %s from %s", what, d->path);
 	}
 	return n < 0 ? deb_damaged(d, a) : 0;
 }

@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "image/kernel_priv.h"
 #include "image/payload.h"
 
@@ -488,21 +489,6 @@ static int open_unpacked(const char *unpacked, int of)
 	return fd;
 }
 
-static bool write_all(int fd, const u8 *p, size_t n)
-{
-	while (n) {
-		ssize_t w = write(fd, p, n);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			return false;
-		p += w;
-		n -= (size_t)w;
-	}
-	return true;
-}
-
 /*
  * It has no name before it is whole, so that nobody sees half of it and nothing is left of a killed
  * process. Synced, as zeros after a power failure would look whole.
@@ -523,7 +509,8 @@ void kernel_image_keep(const struct kernel_image *k, const char *path, const cha
 	if (fd < 0)
 		return;
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-	if (write_all(fd, k->out, k->nout) && futimens(fd, times) == 0 && fdatasync(fd) == 0) {
+	if (buf_write_fd(fd, k->out, k->nout) == 0 && futimens(fd, times) == 0 &&
+	    fdatasync(fd) == 0) {
 		unlink(unpacked);
 		linkat(AT_FDCWD, self, AT_FDCWD, unpacked, AT_SYMLINK_FOLLOW);
 	}

@@ -417,17 +417,10 @@ int prepare(const struct vm_cfg *cfg, struct err *e, struct prepared *p)
 static int shelve(const struct buf *b)
 {
 	int fd = open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC | O_EXCL, 0600);
-	size_t done = 0;
 
-	while (fd >= 0 && done < b->len) {
-		ssize_t n = write(fd, b->data + done, b->len - done);
-
-		if (n > 0) {
-			done += (size_t)n;
-		} else if (n == 0 || errno != EINTR) {
-			close(fd);
-			fd = -1;
-		}
+	if (fd >= 0 && buf_write_fd(fd, b->data, b->len) < 0) {
+		close(fd);
+		fd = -1;
 	}
 	return fd;
 }

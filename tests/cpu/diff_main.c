@@ -12,6 +12,7 @@
  */
 #include "diff.h"
 
+#include "base/hosttime.h"
 #include "cpu/soft/soft.h"
 
 #include <errno.h>
@@ -197,10 +198,7 @@ static int parse(int argc, char **argv, struct opts *o)
 
 static double seconds(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+	return (double)host_ns() / 1e9;
 }
 
 /* --- one sequence ----------------------------------------------------------------------------- */

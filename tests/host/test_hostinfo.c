@@ -5,6 +5,7 @@
 #include "host/hostinfo.h"
 
 #include "base/path.h"
+#include "fake_file.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -31,18 +32,7 @@ static int teardown(void **s)
 
 static void put(const char *name, const char *text)
 {
-	char path[256], *slash;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s%s", root, name);
-	slash = strrchr(path, '/');
-	*slash = 0;
-	assert_int_equal(path_make_dirs(path), 0);
-	*slash = '/';
-	f = fopen(path, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	fclose(f);
+	fake_file(root, text, "%s", name);
 }
 
 static struct host_cgroup cgroup(void)

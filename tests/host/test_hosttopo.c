@@ -5,6 +5,7 @@
 #include "host/hosttopo.h"
 
 #include "base/path.h"
+#include "fake_file.h"
 #include "host/hostfile.h"
 
 #include <errno.h>
@@ -29,28 +30,7 @@ static int teardown(void **s)
 	return path_remove_tree(root);
 }
 
-/* A file below the root, with the directories that it needs. */
-static void put(const char *text, const char *fmt, ...) attr_printf(2, 3);
-
-static void put(const char *text, const char *fmt, ...)
-{
-	char name[128], path[256], *slash;
-	va_list ap;
-	FILE *f;
-
-	va_start(ap, fmt);
-	vsnprintf(name, sizeof(name), fmt, ap);
-	va_end(ap);
-	snprintf(path, sizeof(path), "%s/sys/devices/system/%s", root, name);
-	slash = strrchr(path, '/');
-	*slash = 0;
-	assert_int_equal(path_make_dirs(path), 0);
-	*slash = '/';
-	f = fopen(path, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	fclose(f);
-}
+#define put(text, name, ...) fake_file(root, text, "sys/devices/system/" name, ##__VA_ARGS__)
 
 static struct host_topo *read_it(void)
 {

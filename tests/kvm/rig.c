@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ATTR_CODE32 (0xb | SEG_S | SEG_P | SEG_DB | SEG_G)
@@ -256,12 +255,4 @@ bool rig_runs(struct rig *r, enum engine_exit want)
 void rig_stop(void *opaque)
 {
 	engine_stop(((struct rig *)opaque)->e, ENGINE_STOPPED);
-}
-
-u64 rig_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
 }

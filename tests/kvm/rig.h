@@ -72,6 +72,5 @@ enum engine_exit rig_run(struct rig *r, void (*poll)(void *opaque), void *opaque
 bool rig_runs(struct rig *r, enum engine_exit want);
 /* For a poll callback: stops the engine that @opaque, a struct rig, has. */
 void rig_stop(void *opaque);
-u64 rig_ns(void); /* host time */
 
 #endif

@@ -5,6 +5,7 @@
 #include "rig.h"
 
 #include "base/gclock.h"
+#include "base/hosttime.h"
 #include "cpu/kvm/probe.h"
 
 #include <setjmp.h>
@@ -37,10 +38,10 @@ static void make(struct rig *r, unsigned n)
 static void test_probe(void **state)
 {
 	struct kvm_probe p;
-	u64 begun = rig_ns();
+	u64 begun = host_ns();
 
 	kvm_probe(&p);
-	assert_true(rig_ns() - begun < 1000000000u);
+	assert_true(host_ns() - begun < 1000000000u);
 	assert_true(p.verdict == KVM_VERDICT_GOOD || p.verdict == KVM_VERDICT_SLOW);
 	assert_int_equal(p.verdict == KVM_VERDICT_GOOD, p.rate >= KVM_HARDWARE_RATE);
 	assert_true(strlen(p.words) > 10 && !strchr(p.words, '\n'));
@@ -261,18 +262,18 @@ static void test_time(void **state)
 	gtimer_init(&t, engine_gclock(r.e), on_timer, &r);
 	assert_int_equal(gclock_now(engine_gclock(r.e)), 0);
 	gtimer_arm(&t, 20000000);
-	host = rig_ns();
+	host = host_ns();
 	assert_int_equal(rig_run(&r, NULL, NULL), ENGINE_STOPPED);
-	host = rig_ns() - host;
+	host = host_ns() - host;
 	at = gclock_now(engine_gclock(r.e));
 	assert_true(at >= 20000000 && at <= host);
 	/* It stands while nobody runs the guest. */
 	usleep(30000);
 	assert_int_equal(gclock_now(engine_gclock(r.e)), at);
 	gtimer_arm(&t, at + 10000000);
-	host = rig_ns();
+	host = host_ns();
 	assert_int_equal(rig_run(&r, NULL, NULL), ENGINE_STOPPED);
-	host = rig_ns() - host;
+	host = host_ns() - host;
 	assert_true(gclock_now(engine_gclock(r.e)) - at >= 10000000);
 	assert_true(gclock_now(engine_gclock(r.e)) - at <= host);
 	assert_true(rig_peek(&r, RIG_DATA) > 0);

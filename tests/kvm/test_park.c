@@ -8,6 +8,7 @@
 #include "rig.h"
 
 #include "base/gclock.h"
+#include "base/hosttime.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -48,7 +49,7 @@ static void *kick_main(void *opaque)
 	struct kicker *k = opaque;
 
 	usleep(k->us);
-	k->kicked = rig_ns();
+	k->kicked = host_ns();
 	engine_kick(k->r->e);
 	return NULL;
 }
@@ -61,7 +62,7 @@ static u64 run_for(struct rig *r, unsigned us)
 
 	assert_int_equal(pthread_create(&k.thread, NULL, kick_main, &k), 0);
 	assert_int_equal(rig_run(r, rig_stop, r), ENGINE_STOPPED);
-	done = rig_ns();
+	done = host_ns();
 	pthread_join(k.thread, NULL);
 	assert_true(done >= k.kicked);
 	return done - k.kicked;

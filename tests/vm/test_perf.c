@@ -10,6 +10,7 @@
 #include "base/thread.h"
 #include "board/topology.h"
 #include "host/cpulist.h"
+#include "host/fake_file.h"
 #include "mem/mem_back.h"
 
 #include <errno.h>
@@ -78,27 +79,7 @@ static const struct perf_host fake = {
 
 /* --- the host --------------------------------------------------------------------------------- */
 
-static void put(const char *text, const char *fmt, ...) attr_printf(2, 3);
-
-static void put(const char *text, const char *fmt, ...)
-{
-	char name[128], path[256], *slash;
-	va_list ap;
-	FILE *f;
-
-	va_start(ap, fmt);
-	vsnprintf(name, sizeof(name), fmt, ap);
-	va_end(ap);
-	snprintf(path, sizeof(path), "%s/%s", root, name);
-	slash = strrchr(path, '/');
-	*slash = 0;
-	assert_int_equal(path_make_dirs(path), 0);
-	*slash = '/';
-	f = fopen(path, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	fclose(f);
-}
+#define put(text, ...) fake_file(root, text, __VA_ARGS__)
 
 /* Nodes 1 and 4, with two caches of four CPUs each; a GiB is free on each node. */
 static void make_host(void)
